@@ -1,0 +1,32 @@
+"""The numbers of the packed format: words, row padding, tiles. Plain Python, for the IR and the runtime alike."""
+
+from __future__ import annotations
+
+__all__ = ["BITS_PER_WORD", "LARGEST_SIZE", "ROW_ALIGNMENT", "TILE_BITS", "TILE_ROWS", "tile_counts", "words_per_row"]
+
+BITS_PER_WORD = 32
+ROW_ALIGNMENT = 128  # bits: rows start on 16 bytes, what one cp.async copies and what TMA strides must be multiples of
+LARGEST_SIZE = 1 << 27  # of rows or columns: with 8 planes, row numbers still fit 31 bits
+TILE_ROWS = 128  # rows of an operand that a thread block keeps together: one bit of a tile bitmap
+TILE_BITS = 1024  # elements of a row: one 128-byte line of shared memory in the TMA swizzle
+
+
+def words_per_row(k: int) -> int:
+    """Words that a row of k bits takes: 4·⌈k/128⌉.
+
+    Example:
+        >>> words_per_row(128), words_per_row(129)
+        (4, 8)
+    """
+    return -(-k // ROW_ALIGNMENT) * (ROW_ALIGNMENT // BITS_PER_WORD)
+
+
+def tile_counts(shape: tuple[int, int]) -> tuple[int, int]:
+    """Tiles along the rows and along K of a (rows, k) matrix, those at the edges included.
+
+    Example:
+        >>> tile_counts((129, 1024))
+        (2, 1)
+    """
+    rows, k = shape
+    return -(-rows // TILE_ROWS), -(-k // TILE_BITS)
