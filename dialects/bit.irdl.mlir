@@ -1,0 +1,94 @@
+module {
+  irdl.dialect @bit {
+    irdl.attribute @encoding {
+      %0 = irdl.base "#builtin.string" 
+      irdl.parameters(name: %0)
+    }
+    irdl.attribute @bitwise {
+      %0 = irdl.is "and" 
+      %1 = irdl.is "xor" 
+      %2 = irdl.any_of(%0, %1) 
+      irdl.parameters(name: %2)
+    }
+    irdl.operation @pack {
+      %0 = irdl.any
+      %1 = irdl.any
+      irdl.operands(source: %0, zeros: optional %1)
+      %2 = irdl.any
+      irdl.results(result: %2)
+    }
+    irdl.operation @unpack {
+      %0 = irdl.any
+      irdl.operands(source: %0)
+      %1 = irdl.any
+      irdl.results(result: %1)
+    }
+    irdl.operation @matmul {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1, lhs_tiles: optional %2, rhs_tiles: optional %3)
+      %4 = irdl.any
+      irdl.results(result: %4)
+      %5 = irdl.is i32 
+      %6 = irdl.is index 
+      %7 = irdl.is index 
+      %8 = irdl.region(%5, %6, %7) with size 1
+      irdl.regions(epilogue: %8)
+    }
+    irdl.operation @plane_matmul {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      %4 = irdl.any
+      %5 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1, lhs_tiles: optional %2, rhs_tiles: optional %3, out: %4, out_sums: optional %5)
+      %6 = irdl.base "#builtin.integer" 
+      %7 = irdl.base @bit::@bitwise 
+      %8 = irdl.base "#builtin.string" 
+      irdl.attributes {"k" = %6, "bitwise" = %7, "out_encoding" = %8}
+      %9 = irdl.is index 
+      %10 = irdl.is index 
+      %11 = irdl.region(%9, %10) with size 1
+      irdl.regions(body: %11)
+    }
+    irdl.operation @plane_product {
+      %0 = irdl.any
+      irdl.operands(acc: %0)
+      %1 = irdl.any
+      irdl.results(result: %1)
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.attributes {"lhs_planes" = %2, "rhs_planes" = %3}
+    }
+    irdl.operation @plane_pack {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      %4 = irdl.any
+      irdl.operands(source: %0, planes: %1, sums: %2, zeros: optional %3, out_zeros: optional %4)
+      %5 = irdl.base @bit::@encoding 
+      irdl.attributes {"encoding" = %5}
+    }
+    irdl.operation @plane_unpack {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      irdl.operands(planes: %0, out: %1, zeros: optional %2)
+      %3 = irdl.base @bit::@encoding 
+      irdl.attributes {"encoding" = %3}
+    }
+    irdl.operation @tensor_map {
+      %0 = irdl.any
+      irdl.operands(source: %0)
+      %1 = irdl.any
+      irdl.results(result: %1)
+      %2 = irdl.any
+      irdl.attributes {"box" = %2}
+    }
+  }
+}
+

@@ -1,0 +1,197 @@
+"""What can be wrong with operations of the `bit` dialect: each function returns the fault as a sentence, or None."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mlir import ir
+
+from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.errors import InputError
+from bitmlir.dialects.layout import LARGEST_SIZE
+from bitmlir.dialects.types import encoding_of
+
+__all__ = ["array_fault", "body_fault", "element_fault", "memref_fault", "packed_fault", "range_fault", "zeros_fault"]
+
+ELEMENTS = ("i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64")  # of plain results
+
+# The math operations that every target computes alike and exactly; transcendental functions would differ between them.
+_ELEMENTWISE_MATH = tuple(
+    f"math.{name}"
+    for name in (
+        "absf", "absi", "ceil", "copysign", "ctlz", "ctpop", "cttz", "floor", "fma", "round", "roundeven", "sqrt",
+        "trunc",
+    )
+)  # fmt: skip
+
+
+_DIVISIONS = tuple(
+    f"arith.{name}" for name in ("ceildivsi", "ceildivui", "divsi", "divui", "floordivsi", "remsi", "remui")
+)
+_SHIFTS = ("arith.shli", "arith.shrsi", "arith.shrui")
+
+
+def packed_fault(type_: ir.Type, name: str) -> str | None:
+    """What keeps a type from being that of a packed matrix."""
+    try:
+        encoding = encoding_of(type_)
+    except InputError as error:
+        return f"{name}: {error}"
+    if encoding is None:
+        return f'{name} must be a packed matrix, tensor<MxKxi<p>, #bit.encoding<"name">>, but is {type_}'
+    shaped = ir.RankedTensorType(type_)
+    if shaped.rank != 2 or not shaped.has_static_shape or min(shaped.shape) < 1:
+        return f"{name} must have two static sizes of at least 1, but is {type_}"
+    if max(shaped.shape) > LARGEST_SIZE:
+        return f"{name} must have sizes of at most {LARGEST_SIZE}, but is {type_}"
+    if shaped.element_type != ir.IntegerType.get_signless(encoding.bits):
+        return f"{name} in encoding '{encoding}' must have elements of type i{encoding.bits}, but is {type_}"
+    return None
+
+
+def array_fault(type_: ir.Type, name: str, shape: Sequence[int], elements: Sequence[str]) -> str | None:
+    """What keeps a type from being a plain tensor of that shape with one of these element types."""
+    if (
+        not isinstance(type_, ir.RankedTensorType)
+        or type_.encoding is not None
+        or list(type_.shape) != list(shape)
+        or str(type_.element_type) not in elements
+    ):
+        sizes = "x".join(map(str, shape))
+        return f"{name} must be tensor<{sizes}x{'|'.join(elements)}>, but is {type_}"
+    return None
+
+
+def memref_fault(
+    type_: ir.Type, name: str, shape: Sequence[int | str], elements: Sequence[str] = ("i32",), context: str = ""
+) -> str | None:
+    """What keeps a type from being a memref of that shape; a size may be a letter, which stands for any."""
+    sizes = type_.shape if isinstance(type_, ir.MemRefType) and type_.has_static_shape else []
+    if (
+        not isinstance(type_, ir.MemRefType)
+        or len(sizes) != len(shape)
+        or any(isinstance(want, int) and want != size for want, size in zip(shape, sizes, strict=True))
+        or str(type_.element_type) not in elements
+    ):
+        return f"{name} must be memref<{'x'.join(map(str, shape))}x{'|'.join(elements)}>{context}, but is {type_}"
+    return None
+
+
+def element_fault(type_: ir.Type) -> str | None:
+    """What keeps a tensor from being a plain result."""
+    if str(ir.RankedTensorType(type_).element_type) in ELEMENTS:
+        return None
+    return f"the result must have elements of {', '.join(ELEMENTS[:-1])} or {ELEMENTS[-1]}, but is {type_}"
+
+
+def range_fault(lhs: Encoding, rhs: Encoding, k: int) -> str | None:
+    """Why a product of K elements could leave int32."""
+    if k * lhs.magnitude * rhs.magnitude < 2**31:
+        return None
+    limit = (2**31 - 1) // (lhs.magnitude * rhs.magnitude)
+    return (
+        f"K = {k} with '{lhs}' (up to ±{lhs.magnitude}) times '{rhs}' (up to ±{rhs.magnitude}) can leave int32: "
+        f"split the product along K into parts of at most {limit}"
+    )
+
+
+def zeros_fault(zeros: ir.Value | None, encoding: Encoding, rows: int) -> str | None:
+    """What is wrong with the zero points of a `bit.pack`."""
+    if not encoding.has_row_zeros:
+        return None if zeros is None else f"encoding '{encoding}' takes no zeros: only u<p>@row does"
+    if zeros is None:
+        return f"encoding '{encoding}' needs its zeros, a tensor<{rows}xi32>, as second operand"
+    return array_fault(zeros.type, "zeros", [rows], ("i32",))
+
+
+def body_fault(block: ir.Block, reads: str, sizes: tuple[int, int], products: bool = False) -> str | None:
+    """Why a block does not compute one element of a result of that many rows and columns.
+
+    reads: the operation by which it may read arrays. products: whether `bit.plane_product` may stand in it.
+    """
+    operations = list(block.operations)
+    if not operations or operations[-1].operation.name != "gpu.yield":
+        return "its region must end in gpu.yield"
+    for op in operations[:-1]:
+        name = op.operation.name
+        if name == reads:
+            if fault := _read_fault(op, block, sizes):
+                return fault
+        elif name in _ELEMENTWISE_MATH or name.startswith("arith."):
+            if fault := _element_operation_fault(op) or _operand_fault(op):
+                return fault
+        elif not (products and name == "bit.plane_product"):
+            return f"{name} cannot stand in its region: only arith.*, {reads} and {', '.join(_ELEMENTWISE_MATH)} can"
+    return None
+
+
+def _read_fault(op: ir.OpView, block: ir.Block, sizes: tuple[int, int]) -> str | None:
+    """What is wrong with reading an array: the kind of index, or elements that are not there."""
+    name, (array, *indices) = op.operation.name, op.operation.operands
+    axes = list(zip(block.arguments[-2:], ("row", "column"), sizes, strict=True))
+    for index, size in zip(indices, ir.ShapedType(array.type).shape, strict=True):
+        axis = next(((word, count) for argument, word, count in axes if index == argument), None)
+        constant = _constant(index)
+        if axis is not None:
+            word, count = axis
+            if size != count:
+                return f"{name} in its region reads {array.type} by the {word}, of which there are {count}"
+        elif constant is None:
+            return f"{name} in its region may index only by the row, the column or a constant"
+        elif not 0 <= constant < size:
+            return f"{name} in its region reads {array.type} at {constant}"
+    return None
+
+
+def _element_operation_fault(op: ir.OpView) -> str | None:
+    """Why an operation is not arithmetic on single elements."""
+    name, results = op.operation.name, list(op.operation.results)
+    if len(results) != 1:
+        return f"{name} in its region must have one result, but has {len(results)}"
+    for value in [*op.operation.operands, *results]:
+        if not isinstance(value.type, (ir.IntegerType, ir.IndexType, ir.FloatType)):
+            return f"{name} in its region must work on single elements, but takes or makes a {value.type}"
+        if not _is_computable(value.type):
+            return f"{name} in its region must work on i1 to i64, index, f16, bf16, f32 or f64, but not on {value.type}"
+    return None
+
+
+def _is_computable(type_: ir.Type) -> bool:
+    """Whether every target computes with numbers of that type."""
+    if isinstance(type_, ir.IntegerType):
+        return type_.is_signless and type_.width <= 64
+    return isinstance(type_, ir.IndexType) or str(type_) in ELEMENTS
+
+
+def _operand_fault(op: ir.OpView) -> str | None:
+    """Operations that targets do not compute alike.
+
+    Divisions and shifts are undefined for some operands: a CPU would trap, a GPU return anything. From f64 to 16 bits
+    CPUs would need a library function.
+    """
+    name = op.operation.name
+    if name == "arith.truncf":
+        wide, narrow = op.operation.operands[0].type, op.operation.results[0].type
+        if _width(wide) == 64 and _width(narrow) == 16:
+            return f"{name} in its region must not go from {wide} to {narrow} at once: go through f32"
+    if name in _DIVISIONS:
+        divisor = _constant(op.operation.operands[1])
+        if divisor is None or divisor in (0, -1):
+            return f"{name} in its region must divide by a constant other than 0 and -1"
+    if name in _SHIFTS:
+        by, width = _constant(op.operation.operands[1]), _width(op.operation.operands[0].type)
+        if by is None or not 0 <= by < width:
+            return f"{name} in its region must shift by a constant from 0 to {width - 1}"
+    return None
+
+
+def _width(type_: ir.Type) -> int:
+    return type_.width if isinstance(type_, (ir.IntegerType, ir.FloatType)) else 64
+
+
+def _constant(value: ir.Value) -> int | None:
+    """The number that a value is known to be."""
+    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "arith.constant":
+        return None
+    attribute = value.owner.operation.attributes["value"]
+    return attribute.value if isinstance(attribute, ir.IntegerAttr) else None
