@@ -1,0 +1,256 @@
+"""Arrays of other libraries, met through stand-ins that offer one protocol each, and torch where it is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bitmlir.arrays import as_integers, as_numpy, is_device_array, like, require_layout
+from bitmlir.dialects.errors import InputError, ShapeError
+
+CUDA, CUDA_HOST, CUDA_MANAGED = 2, 3, 13  # DLDeviceType in dlpack.h
+
+
+class WithInterface:
+    def __init__(self, array: np.ndarray) -> None:
+        self.keep = array
+        self.__array_interface__ = array.__array_interface__
+
+
+class WithArray:
+    def __init__(self, array: np.ndarray) -> None:
+        self.keep = array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.keep
+
+
+class WithDLPack:
+    def __init__(self, array: np.ndarray) -> None:
+        self.keep = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.keep.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.keep.__dlpack_device__()
+
+
+class OnDevice:
+    """An array in GPU memory that only says so; `data` never leaves it."""
+
+    def __init__(self, array: np.ndarray, strides: tuple[int, ...] | None = None) -> None:
+        self.data = array
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "strides": strides,
+            "data": (0, False),
+            "version": 3,
+        }
+
+
+class WithGet(OnDevice):
+    def get(self) -> np.ndarray:
+        return self.data
+
+
+class WithCpu:
+    """A tensor as torch makes them: DLPack names the device, `.cpu()` copies."""
+
+    def __init__(self, array: np.ndarray, device: int = CUDA) -> None:
+        self.data, self.device = array, device
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device, 0
+
+    def cpu(self) -> np.ndarray:
+        return self.data
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        raise RuntimeError("a tensor that requires a gradient has none")
+
+
+class CopiesByArray(OnDevice):
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return self.data
+
+
+VALUES = np.array([[1, -2, 3], [4, 5, -6]], np.int16)
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, WithInterface, WithArray, WithDLPack])
+def test_host_arrays_of_any_library_are_read_without_a_copy(wrap: Any) -> None:
+    values = VALUES.copy()
+    array = as_numpy(wrap(values), "x")
+    assert type(array) is np.ndarray
+    assert array.dtype == np.int16
+    np.testing.assert_array_equal(array, VALUES)
+    assert np.shares_memory(array, values)
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, WithInterface, WithArray, WithDLPack])
+def test_strided_arrays_keep_their_elements(wrap: Any) -> None:
+    strided = np.arange(48, dtype=np.int32).reshape(6, 8)[::2, 1::3]
+    np.testing.assert_array_equal(as_numpy(wrap(strided), "x"), [[1, 4, 7], [17, 20, 23], [33, 36, 39]])
+
+
+def test_nested_lists_and_scalars_are_arrays() -> None:
+    np.testing.assert_array_equal(as_numpy([[1, 0], [0, 1]]), np.eye(2))
+    assert as_numpy(3).shape == ()
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
+def test_every_kind_of_number_is_taken(dtype: Any) -> None:
+    assert as_numpy(np.ones(3, dtype), "x").dtype == dtype
+
+
+@pytest.mark.parametrize("x", ["text", object(), {1: 2}, [1, None], [1 + 2j], [2**70], np.array(["2020"], "M8[Y]")])
+def test_what_is_no_array_of_numbers_is_refused(x: object) -> None:
+    with pytest.raises(InputError, match=r"lhs \(.*is not an array of numbers .*: pass booleans, integers or floats"):
+        as_numpy(x, "lhs")
+
+
+def test_ragged_lists_are_refused() -> None:
+    with pytest.raises(InputError, match=r"lhs \(list\) cannot be read as a numpy array"):
+        as_numpy([[1, 2], [3]], "lhs")
+
+
+def test_a_masked_array_is_refused_because_its_mask_would_be_lost() -> None:
+    with pytest.raises(InputError, match=r"lhs is a masked array.*filled"):
+        as_numpy(np.ma.masked_equal([1, 2], 2), "lhs")
+
+
+def test_what_the_other_library_raises_becomes_an_input_error() -> None:
+    class Broken:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            raise RuntimeError("detach me first")
+
+    with pytest.raises(InputError, match=r"lhs .*Broken.*: detach me first"):
+        as_numpy(Broken(), "lhs")
+
+
+@pytest.mark.parametrize("values", [[[1.0, 2.0]], np.ones((1, 1), np.float32), np.ones((1, 1), ml_dtypes.bfloat16)])
+def test_floats_that_hold_whole_numbers_are_refused_as_integers(values: Any) -> None:
+    with pytest.raises(InputError, match=r"rhs must have an integer or boolean dtype, got .*float.*: round and cast"):
+        as_integers(values, "rhs")
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int64, ">i4"])
+def test_integers_and_booleans_are_taken_as_they_are(dtype: Any) -> None:
+    assert as_integers(np.ones(2, dtype), "rhs").dtype == dtype
+
+
+@pytest.mark.parametrize("wrap", [OnDevice, WithGet, CopiesByArray, WithCpu, lambda a: WithCpu(a, CUDA_MANAGED)])
+def test_arrays_in_gpu_memory_are_recognised(wrap: Any) -> None:
+    assert is_device_array(wrap(VALUES))
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, list, WithInterface, WithArray, WithDLPack])
+def test_arrays_in_host_memory_are_not_taken_for_device_arrays(wrap: Any) -> None:
+    assert not is_device_array(wrap(VALUES))
+
+
+def test_pinned_host_memory_is_host_memory() -> None:
+    class Pinned(WithDLPack):
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return CUDA_HOST, 0
+
+    assert not is_device_array(Pinned(VALUES))
+
+
+@pytest.mark.parametrize("wrap", [WithGet, WithCpu, CopiesByArray])
+def test_device_arrays_come_to_the_host_by_their_own_library(wrap: Any) -> None:
+    np.testing.assert_array_equal(as_numpy(wrap(VALUES), "x"), VALUES)
+
+
+def test_a_device_array_that_cannot_be_copied_is_refused() -> None:
+    with pytest.raises(InputError, match=r"lhs .*OnDevice\) lives in GPU memory .*: copy it to the host first"):
+        as_numpy(OnDevice(VALUES), "lhs")
+
+
+@pytest.mark.parametrize("example", [VALUES, [[1]], WithDLPack(VALUES), WithCpu(VALUES), 3])
+def test_results_are_numpy_for_every_caller_but_torch(example: Any) -> None:
+    assert like(VALUES, example) is VALUES
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, OnDevice])
+def test_a_layout_that_fits_is_accepted(wrap: Any) -> None:
+    require_layout(wrap(VALUES), "x", np.int16, (2, 3))
+
+
+def test_device_strides_of_a_contiguous_array_are_accepted() -> None:
+    require_layout(OnDevice(VALUES, strides=(6, 2)), "x", np.int16, (2, 3))
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, OnDevice])
+def test_another_dtype_or_shape_is_refused(wrap: Any) -> None:
+    with pytest.raises(InputError, match="x must have dtype int32, got int16"):
+        require_layout(wrap(VALUES), "x", np.int32, (2, 3))
+    with pytest.raises(ShapeError, match=r"x must have shape \(3, 2\), got \(2, 3\)"):
+        require_layout(wrap(VALUES), "x", np.int16, (3, 2))
+
+
+@pytest.mark.parametrize("x", [np.asfortranarray(VALUES), OnDevice(VALUES, strides=(2, 4))])
+def test_a_strided_layout_is_refused(x: Any) -> None:
+    with pytest.raises(InputError, match="x must be C-contiguous"):
+        require_layout(x, "x", np.int16, (2, 3))
+
+
+def test_a_list_has_no_layout() -> None:
+    with pytest.raises(InputError, match=r"x must be a numpy array or a CUDA array .*, got list"):
+        require_layout([1], "x", np.int16, (1,))
+
+
+def test_using_the_formats_loads_neither_other_array_libraries_nor_the_compiler() -> None:
+    program = """
+import sys, numpy as np, bitmlir.arrays, bitmlir.formats
+result = bitmlir.formats.unpack(bitmlir.formats.pack([[1, -1]], "bipolar"))
+bitmlir.arrays.like(result, result)
+print(sorted({"torch", "cupy", "jax", "mlir", "cuda", "bitmlir.lowering"} & set(sys.modules)))
+"""
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
+
+
+class TestTorch:
+    @pytest.fixture
+    def torch(self) -> Any:
+        return pytest.importorskip("torch")
+
+    def test_a_cpu_tensor_is_read_without_a_copy(self, torch: Any) -> None:
+        tensor = torch.tensor(VALUES.tolist(), dtype=torch.int16)
+        array = as_numpy(tensor, "x")
+        tensor[0, 0] = 9
+        assert array.dtype == np.int16
+        assert array[0, 0] == 9
+
+    def test_a_transposed_tensor_keeps_its_elements(self, torch: Any) -> None:
+        np.testing.assert_array_equal(as_numpy(torch.tensor(VALUES.tolist()).T, "x"), VALUES.T)
+
+    def test_a_cpu_tensor_is_not_a_device_array(self, torch: Any) -> None:
+        assert not is_device_array(torch.zeros(2))
+        assert not is_device_array(torch.zeros(2, requires_grad=True))
+
+    def test_a_tensor_numpy_cannot_read_is_refused(self, torch: Any) -> None:
+        for tensor in (torch.ones(2, requires_grad=True), torch.ones(2, device="meta")):
+            with pytest.raises(InputError, match=r"bias \(torch.Tensor\) cannot be read as a numpy array"):
+                as_numpy(tensor, "bias")
+
+    @pytest.mark.parametrize("dtype", ["int8", "int32", "float16", "float32"])
+    def test_results_come_back_as_tensors_that_share_memory(self, torch: Any, dtype: str) -> None:
+        result = np.arange(6).reshape(2, 3).astype(dtype)
+        tensor = like(result, torch.zeros(1))
+        assert tensor.dtype == getattr(torch, dtype)
+        assert tensor.data_ptr() == result.ctypes.data
+
+    def test_bfloat16_results_come_back_as_bfloat16(self, torch: Any) -> None:
+        tensor = like(np.array([1.5, -2.0], ml_dtypes.bfloat16), torch.zeros(1))
+        assert tensor.dtype == torch.bfloat16
+        assert tensor.tolist() == [1.5, -2.0]
