@@ -1,0 +1,1 @@
+"""How the IR becomes kernels: passes (one a file, named as the pass), targets, instructions, kernels."""
