@@ -1,0 +1,405 @@
+"""`bit-decompose`: from packed tensors to planes: schedules, corrections, buffers, the target's bit operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlir import ir
+from mlir.dialects import arith, func, memref
+
+from bitmlir.dialects import bit
+from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.faults import ELEMENTS
+from bitmlir.dialects.layout import BITS_PER_WORD, words_per_row
+from bitmlir.lowering.passes import Pass, fail
+from bitmlir.lowering.schedule import Negate, Product, Shift, choose_operation, correction, plane_schedule
+from bitmlir.lowering.targets import Target, get_target
+
+__all__ = ["BitDecompose"]
+
+
+@dataclass(frozen=True)
+class BitDecompose(Pass):
+    """Turn bit operations on tensors into plane operations on memrefs.
+
+    Before: functions from tensors to tensors whose bodies hold `bit.pack`, `bit.unpack` and `bit.matmul`.
+    After: functions on memrefs, results last, with `bit.plane_*` operations in order and an allocation for each
+    intermediate. Attributes on the arguments (`bit.value`, `bit.part`, …) say what each memref carries.
+    """
+
+    name: ClassVar[str] = "bit-decompose"
+    anchor: ClassVar[str] = "builtin.module"
+
+    target: str = "cpu"
+
+    def __post_init__(self) -> None:
+        get_target(self.target)
+
+    def run(self, op: ir.Operation) -> None:
+        target = get_target(self.target)
+        for function in [f for f in op.regions[0].blocks[0].operations if isinstance(f, func.FuncOp)]:
+            if _holds_bit_operations(function):
+                _Decomposition(function, target).run()
+                function.operation.erase()
+
+
+def _holds_bit_operations(function: func.FuncOp) -> bool:
+    if function.is_external:
+        return False
+    typed = [*function.type.inputs, *function.type.results]
+    if any(isinstance(t, ir.RankedTensorType) and t.encoding is not None for t in typed):
+        return True
+    return any(op.operation.name.startswith("bit.") for op in function.entry_block.operations)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A packed matrix as memrefs."""
+
+    encoding: Encoding
+    shape: tuple[int, int]
+    planes: ir.Value
+    sums: ir.Value
+    zeros: ir.Value | None = None
+
+
+def _i32() -> ir.Type:
+    return ir.IntegerType.get_signless(32)
+
+
+def _part_types(type_: ir.Type, tiles: bool) -> dict[str, ir.MemRefType]:
+    """The memrefs that carry a tensor, by part."""
+    shaped = ir.RankedTensorType(type_)
+    encoding = bit.encoding_of(type_)
+    if encoding is None:
+        if not tiles:
+            return {"values": ir.MemRefType.get(shaped.shape, shaped.element_type)}
+        planes, rows, k_tiles = shaped.shape
+        return {"tiles": ir.MemRefType.get([planes, rows, -(-k_tiles // BITS_PER_WORD)], _i32())}
+    rows, k = shaped.shape
+    parts = {
+        "planes": ir.MemRefType.get([encoding.bits, rows, words_per_row(k)], _i32()),
+        "sums": ir.MemRefType.get([rows], _i32()),
+    }
+    if encoding.has_row_zeros:
+        parts["zeros"] = ir.MemRefType.get([rows], _i32())
+    return parts
+
+
+class _Decomposition:
+    """One function on its way from tensors to memrefs."""
+
+    def __init__(self, function: func.FuncOp, target: Target) -> None:
+        self.function = function
+        self.target = target
+        self.values: dict[ir.Value, _Packed | ir.Value] = {}
+
+    def run(self) -> None:
+        block = self.function.entry_block
+        if len(self.function.body.blocks) > 1:
+            fail(self.function, "a function on packed tensors must have one block, but this one has several")
+        operations = list(block.operations)
+        returned = list(operations[-1].operation.operands)
+        self._check_returns(returned)
+        types: list[ir.Type] = []
+        attributes: list[ir.Attribute] = []
+        entries = [(value, self._name(value.arg_number, "argument"), False) for value in block.arguments]
+        entries += [(value, self._name(i, "result"), True) for i, value in enumerate(returned)]
+        self._check_names([name for _, name, _ in entries])
+        for value, name, is_result in entries:
+            if not isinstance(value.type, ir.RankedTensorType) or not value.type.has_static_shape:
+                fail(self.function, f"'{name}' must be a tensor of static shape, but is {value.type}")
+            if value.type.encoding is None and str(value.type.element_type) not in ("i1", *ELEMENTS):
+                fail(self.function, f"'{name}' must have elements of i1, {', '.join(ELEMENTS)}, but is {value.type}")
+            covered = self._covered_by(value)
+            for part, type_ in _part_types(value.type, covered is not None).items():
+                types.append(type_)
+                attributes.append(_part_attributes(name, part, covered or value, is_result, self._default(value)))
+        location = self.function.location
+        with ir.InsertionPoint(self.function), location:
+            new = func.FuncOp(self.function.name.value, ir.FunctionType.get(types, []))
+            new.arg_attrs = attributes
+            memrefs = iter(new.add_entry_block().arguments)
+        for value, _, _ in entries:
+            parts = {p: next(memrefs) for p in _part_types(value.type, self._covered_by(value) is not None)}
+            self.values[value] = self._carried(value, parts)
+        with ir.InsertionPoint(new.entry_block):
+            for op in operations[:-1]:
+                with op.operation.location:
+                    self._lower(op)
+            func.ReturnOp([], loc=operations[-1].operation.location)
+
+    # --- the function's frame ---
+
+    def _name(self, index: int, kind: str) -> str:
+        """The name of an argument or result: its `bit.name` attribute, or its kind and number."""
+        key = "arg_attrs" if kind == "argument" else "res_attrs"
+        if key in self.function.attributes:
+            named = ir.DictAttr(self.function.attributes[key][index])
+            if "bit.name" in named:
+                name = named["bit.name"]
+                if not isinstance(name, ir.StringAttr):
+                    fail(self.function, f"bit.name must be a string, but is {name}")
+                return name.value
+        return f"{kind}{index}"
+
+    def _default(self, value: ir.Value) -> ir.Attribute | None:
+        """What an argument stands for when a call leaves it out: its `bit.default`."""
+        if not isinstance(value, ir.BlockArgument) or "arg_attrs" not in self.function.attributes:
+            return None
+        named = ir.DictAttr(self.function.arg_attrs[value.arg_number])
+        return named["bit.default"] if "bit.default" in named else None  # noqa: SIM401  # its `get` makes attributes
+
+    def _check_names(self, names: list[str]) -> None:
+        for name in names:
+            if names.count(name) > 1:
+                fail(self.function, f"arguments and results must have different names, but '{name}' is there twice")
+
+    def _check_returns(self, returned: list[ir.Value]) -> None:
+        if not returned:
+            fail(self.function, "a function on packed tensors must return its results, but this one returns none")
+        for value in returned:
+            if isinstance(value, ir.BlockArgument):
+                fail(self.function, "a function must return results of operations, but this one returns an argument")
+        if len(set(returned)) != len(returned):
+            fail(self.function, "a function must return each value once, but this one returns one twice")
+
+    def _covered_by(self, value: ir.Value) -> ir.Value | None:
+        """The operand that a tile bitmap covers, if the value is used as one."""
+        for use in value.uses:
+            owner = use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner
+            if isinstance(owner, bit.MatmulOp):
+                for tiles, operand in ((owner.lhs_tiles, owner.lhs), (owner.rhs_tiles, owner.rhs)):
+                    if tiles is not None and tiles == value:
+                        return operand
+        return None
+
+    def _carried(self, value: ir.Value, parts: dict[str, ir.Value]) -> _Packed | ir.Value:
+        encoding = bit.encoding_of(value.type)
+        if encoding is None:
+            (memref_value,) = parts.values()
+            return memref_value
+        rows, k = ir.RankedTensorType(value.type).shape
+        return _Packed(encoding, (rows, k), parts["planes"], parts["sums"], parts.get("zeros"))
+
+    def _result(self, value: ir.Value) -> _Packed | ir.Value:
+        """Where an operation's result goes: the function's own result, or a fresh allocation."""
+        if value not in self.values:
+            parts = {p: memref.alloc(t, [], []) for p, t in _part_types(value.type, False).items()}
+            self.values[value] = self._carried(value, parts)
+        return self.values[value]
+
+    # --- operations ---
+
+    def _lower(self, op: ir.OpView) -> None:
+        if isinstance(op, bit.MatmulOp):
+            self._matmul(op)
+        elif isinstance(op, bit.PackOp):
+            out = self._result(op.result)
+            encoding = ir.RankedTensorType(op.result.type).encoding
+            zeros = None if op.zeros is None else self.values[op.zeros]
+            bit.PlanePackOp(
+                source=self.values[op.source],
+                planes=out.planes,
+                sums=out.sums,
+                zeros=zeros,
+                out_zeros=out.zeros,
+                encoding=encoding,
+            )
+        elif isinstance(op, bit.UnpackOp):
+            source, encoding = self.values[op.source], ir.RankedTensorType(op.source.type).encoding
+            out = self._result(op.result)
+            bit.PlaneUnpackOp(planes=source.planes, out=out, zeros=source.zeros, encoding=encoding)
+        elif op.operation.name == "arith.constant" and not isinstance(op.result.type, ir.ShapedType):
+            self.values[op.result] = op.operation.clone().operation.results[0]
+        else:
+            allowed = "beside bit.* only arith.constant and func.return can stand here"
+            fail(op, f"'{op.operation.name}' cannot be decomposed: {allowed}")
+
+    def _matmul(self, op: bit.MatmulOp) -> None:
+        lhs, rhs = self.values[op.lhs], self.values[op.rhs]
+        sparse = op.lhs_tiles is not None or op.rhs_tiles is not None
+        operation = choose_operation(lhs.encoding, rhs.encoding, self.target.operations, sparse)
+        self._check_range(op, lhs, rhs, operation)
+        out = self._result(op.result)
+        packed = isinstance(out, _Packed)
+
+        def body(row: ir.Value, col: ir.Value) -> ir.Value:
+            acc = _schedule(lhs.encoding, rhs.encoding)
+            acc = _correct(acc, lhs, rhs, operation, row, col)
+            return self._epilogue(op, acc, row, col)
+
+        bit.plane_matmul(
+            lhs.planes,
+            rhs.planes,
+            out.planes if packed else out,
+            k=lhs.shape[1],
+            bitwise=operation,
+            body=body,
+            out_sums=out.sums if packed else None,
+            out_encoding=out.encoding if packed else None,
+            lhs_tiles=None if op.lhs_tiles is None else self.values[op.lhs_tiles],
+            rhs_tiles=None if op.rhs_tiles is None else self.values[op.rhs_tiles],
+        )
+
+    def _check_range(self, op: bit.MatmulOp, lhs: _Packed, rhs: _Packed, operation: str) -> None:
+        """A unit that has only XOR yields twice the sum of ANDs, which must fit before it is halved."""
+        k = lhs.shape[1]
+        emulated = operation not in self.target.operations
+        if not emulated and not correction(lhs.encoding, rhs.encoding, operation, k).halve:
+            return
+        x, y = _largest_planes(lhs.encoding), _largest_planes(rhs.encoding)
+        largest = 2 * k * (x * y + abs(lhs.encoding.offset) * y + abs(rhs.encoding.offset) * x)
+        if largest >= 2**31:
+            limit = k * (2**31 - 1) // largest
+            fail(
+                op,
+                f"K = {k} with '{lhs.encoding}' times '{rhs.encoding}' can leave int32 on {self.target.name}, which "
+                f"has only XOR and needs one bit more: split the product along K into parts of at most {limit}",
+            )
+
+    def _epilogue(self, op: bit.MatmulOp, acc: ir.Value, row: ir.Value, col: ir.Value) -> ir.Value:
+        """Clone the epilogue onto the corrected accumulator, reading memrefs instead of tensors."""
+        mapping: dict[ir.Value, ir.Value] = dict(zip(op.epilogue.arguments, (acc, row, col), strict=True))
+        operations = list(op.epilogue.operations)
+        for inner in operations[:-1]:
+            operands = [mapping.get(v, self.values.get(v, v)) for v in inner.operation.operands]
+            with inner.operation.location:
+                if inner.operation.name == "tensor.extract":
+                    if self._covered_by(inner.operation.operands[0]) is not None:
+                        fail(inner, "an epilogue can read only plain tensors, but this is a tile bitmap")
+                    if isinstance(operands[0], _Packed):
+                        fail(inner, "an epilogue can read only plain tensors, but this is a packed matrix")
+                    mapping[inner.operation.results[0]] = memref.load(operands[0], operands[1:])
+                    continue
+            clone = inner.operation.clone()
+            for index, value in enumerate(operands):
+                clone.operation.operands[index] = value
+            mapping.update(zip(inner.operation.results, clone.operation.results, strict=True))
+        (yielded,) = operations[-1].operation.operands
+        return mapping.get(yielded, self.values.get(yielded, yielded))
+
+
+def _largest_planes(encoding: Encoding) -> int:
+    """The largest absolute value of Σ weights[i]·P_i."""
+    return max(sum(w for w in encoding.weights if w > 0), -sum(w for w in encoding.weights if w < 0))
+
+
+def _part_attributes(
+    name: str, part: str, value: ir.Value, is_result: bool, default: ir.Attribute | None
+) -> ir.DictAttr:
+    """What a memref argument carries; `value` is the tensor, or for a tile bitmap the operand it covers."""
+    shaped = ir.RankedTensorType(value.type)
+    encoding = bit.encoding_of(value.type)
+    attributes: dict[str, ir.Attribute] = {
+        "bit.value": ir.StringAttr.get(name),
+        "bit.part": ir.StringAttr.get(part),
+        "bit.shape": ir.DenseI64ArrayAttr.get(list(shaped.shape)),
+    }
+    if encoding is not None:
+        attributes["bit.encoding"] = ir.StringAttr.get(str(encoding))
+    if is_result:
+        attributes["bit.result"] = ir.UnitAttr.get()
+    if default is not None:
+        attributes["bit.default"] = default
+    return ir.DictAttr.get(attributes)
+
+
+# --- arithmetic on one element ---------------------------------------------------------------------
+
+
+def _constant(value: int) -> ir.Value:
+    wrapped = (value + 2**31) % 2**32 - 2**31  # all arithmetic is modulo 2^32; the final value fits
+    return arith.constant(_i32(), wrapped)
+
+
+def _schedule(lhs: Encoding, rhs: Encoding) -> ir.Value:
+    """The plane schedule as operations on one accumulator."""
+    acc = _constant(0)
+    for step in plane_schedule(lhs, rhs):
+        match step:
+            case Shift():
+                acc = arith.shli(acc, _constant(step.by))
+            case Negate():
+                acc = arith.subi(_constant(0), acc)
+            case Product():
+                sides = [list(side) for side in zip(*step.pairs, strict=True)]
+                acc = bit.PlaneProductOp(acc=acc, lhs_planes=sides[0], rhs_planes=sides[1]).result
+    return acc
+
+
+@dataclass(frozen=True)
+class _Term:
+    """A value to be added, or subtracted."""
+
+    value: ir.Value
+    negative: bool = False
+
+
+def _times(value: Callable[[], ir.Value], factor: int) -> _Term | None:
+    """value · factor; None for zero, so that what is not needed is not even read.
+
+    By shifts where that is possible: LLVM 22 takes quadratic time over straight-line code with many multiplications.
+    """
+    size = abs(factor)
+    if size == 0:
+        return None
+    if size & (size - 1):
+        return _Term(arith.muli(value(), _constant(size)), factor < 0)
+    exponent = size.bit_length() - 1
+    return _Term(arith.shli(value(), _constant(exponent)) if exponent else value(), factor < 0)
+
+
+def _sum(*terms: _Term | None) -> _Term | None:
+    """The sum of terms; it begins with a positive one if there is one."""
+    present = sorted((term for term in terms if term is not None), key=lambda term: term.negative)
+    if not present:
+        return None
+    total, all_negative = present[0].value, present[0].negative
+    for term in present[1:]:
+        add = arith.subi if term.negative and not all_negative else arith.addi
+        total = add(total, term.value)
+    return _Term(total, all_negative)
+
+
+def _plain(term: _Term | None) -> ir.Value:
+    """A term as a value."""
+    assert term is not None
+    return arith.subi(_constant(0), term.value) if term.negative else term.value
+
+
+def _correct(acc: ir.Value, lhs: _Packed, rhs: _Packed, operation: str, row: ir.Value, col: ir.Value) -> ir.Value:
+    """lhs·rhsᵀ at (row, col) from the schedule's accumulator: see `bitmlir.lowering.schedule`.
+
+    With a zero point a row, value = stored − zeros[row], the product gains
+    − zeros_x·rowsum(Y) − zeros_y·rowsum(X) + zeros_x·zeros_y·K, rowsum being that of the values before their zeros.
+    """
+    k = lhs.shape[1]
+    c = correction(lhs.encoding, rhs.encoding, operation, k)
+    lhs_sum = lambda: memref.load(lhs.sums, [row])  # noqa: E731
+    rhs_sum = lambda: memref.load(rhs.sums, [col])  # noqa: E731
+    constant = None if c.constant == 0 else _Term(_constant(c.constant))
+    by_row, by_col = _times(lhs_sum, c.lhs_sums), _times(rhs_sum, c.rhs_sums)
+    scaled = _times(lambda: acc, c.acc)
+    if c.halve:
+        value = _sum(_Term(arith.shrsi(_plain(_sum(scaled, by_row, by_col)), _constant(1))), constant)
+    else:
+        value = _sum(scaled, by_row, _sum(by_col, constant))
+
+    def zeros_times(zeros: ir.Value | None, at: ir.Value, other: _Packed, sums: Callable[[], ir.Value]) -> _Term | None:
+        """− zeros[at] · the other side's row sum"""
+        if zeros is None:
+            return None
+        offset = None if other.encoding.offset == 0 else _Term(_constant(other.encoding.offset * k))
+        other_sum = _plain(_sum(_times(sums, other.encoding.scale), offset))
+        return _Term(arith.muli(memref.load(zeros, [at]), other_sum), negative=True)
+
+    both = None
+    if lhs.zeros is not None and rhs.zeros is not None:
+        product = arith.muli(memref.load(lhs.zeros, [row]), memref.load(rhs.zeros, [col]))
+        both = _times(lambda: product, k)
+    by_lhs_zeros = zeros_times(lhs.zeros, row, rhs, rhs_sum)
+    by_rhs_zeros = zeros_times(rhs.zeros, col, lhs, lhs_sum)
+    return _plain(_sum(value, by_lhs_zeros, by_rhs_zeros, both))

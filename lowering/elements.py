@@ -1,0 +1,189 @@
+"""Evaluating the body of a `bit.plane_matmul` on the elements that one thread holds.
+
+A thread holds a grid of elements, row slots by column slots. A value of the body that depends only on the row is
+computed once a row slot, one that depends only on the column once a column slot, and only the rest once an element.
+Plane products are computed on the whole grid at a time, in the order they stand; those that are chained by shifts and
+signs alone, as Horner's rule does, are handed to the kernel together, so that it can run them in one loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from mlir import ir
+
+from bitmlir.dialects import bit
+
+__all__ = ["Chain", "ChainLink", "ElementBuilder", "Elements", "Grid", "chains_of"]
+
+Grid = list[list[ir.Value]]  # [row slot][column slot]
+
+
+@dataclass(frozen=True)
+class ChainLink:
+    """One plane product of a chain: shift the accumulator left, change its sign if asked, add the pairs' products."""
+
+    product: bit.PlaneProductOp
+    shift: int = 0
+    negate: bool = False
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs of planes to add."""
+        return self.product.pairs
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Plane products of which each continues the accumulator of the one before."""
+
+    links: tuple[ChainLink, ...]
+
+    @property
+    def first(self) -> ir.Value:
+        """The accumulator that the chain begins with."""
+        return self.links[0].product.acc
+
+    @property
+    def last(self) -> bit.PlaneProductOp:
+        """The product whose result is the chain's."""
+        return self.links[-1].product
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """All pairs of planes, link after link."""
+        return [pair for link in self.links for pair in link.pairs]
+
+
+class ElementBuilder(Protocol):
+    """How a kind of kernel builds the values of single elements."""
+
+    @property
+    def row_slots(self) -> int:
+        """Rows of the grid."""
+        ...
+
+    @property
+    def column_slots(self) -> int:
+        """Columns of the grid."""
+        ...
+
+    def position(self, axis: str, slot: int) -> ir.Value:
+        """The row or the column ("row", "column") of a slot, as the body's index argument."""
+        ...
+
+    def load(self, array: ir.Value, position: tuple[tuple[str, int] | ir.Value, ...]) -> ir.Value:
+        """Read an array; a position is an axis with its slot, or a constant of the body."""
+        ...
+
+    def apply(self, op: ir.OpView, operands: list[ir.Value], by_column: bool) -> ir.Value:
+        """The result of an arith or math operation; `by_column` if it depends on the column."""
+        ...
+
+    def product(self, chain: Chain, acc: Grid | None) -> Grid:
+        """The chain's result for the whole grid; acc is None where it is known to be zero."""
+        ...
+
+
+class Elements:
+    """The values of a body, built when they are first asked for."""
+
+    def __init__(self, body: ir.Block, builder: ElementBuilder) -> None:
+        self.body = body
+        self.builder = builder
+        self._axes: dict[ir.Value, frozenset[str]] = {
+            body.arguments[0]: frozenset({"row"}),
+            body.arguments[1]: frozenset({"column"}),
+        }
+        self._values: dict[tuple[ir.Value, int | None, int | None], ir.Value] = {}
+        self._run_products()
+
+    @property
+    def yielded(self) -> ir.Value:
+        """The body's result, to be read with `at`."""
+        return self.body.operations[len(self.body.operations) - 1].operands[0]
+
+    def at(self, value: ir.Value, row: int, column: int) -> ir.Value:
+        """A value of the body for one element of the grid."""
+        axes = self._axes.get(value, frozenset())
+        key = (value, row if "row" in axes else None, column if "column" in axes else None)
+        if key not in self._values:
+            self._values[key] = self._build(value, row, column, "column" in axes)
+        return self._values[key]
+
+    def _run_products(self) -> None:
+        chains = {chain.last.result: chain for chain in chains_of(self.body)}
+        for op in self.body.operations:
+            axes = frozenset().union(*(self._axes.get(v, frozenset()) for v in op.operation.operands))
+            if isinstance(op, bit.PlaneProductOp):
+                axes = frozenset({"row", "column"})
+                if chain := chains.get(op.result):
+                    grid = self.builder.product(chain, None if _is_zero(chain.first) else self._grid(chain.first))
+                    for r, values in enumerate(grid):
+                        for c, value in enumerate(values):
+                            self._values[op.result, r, c] = value
+            for result in op.operation.results:
+                self._axes[result] = axes
+
+    def _grid(self, value: ir.Value) -> Grid:
+        rows, columns = range(self.builder.row_slots), range(self.builder.column_slots)
+        return [[self.at(value, r, c) for c in columns] for r in rows]
+
+    def _build(self, value: ir.Value, row: int, column: int, by_column: bool) -> ir.Value:
+        slots = {"row": row, "column": column}
+        for axis, argument in zip(slots, self.body.arguments, strict=True):
+            if value == argument:
+                return self.builder.position(axis, slots[axis])
+        op = value.owner.opview
+        if op.operation.name != "memref.load":
+            operands = [self.at(operand, row, column) for operand in op.operation.operands]
+            return self.builder.apply(op, operands, by_column)
+        array, *indices = op.operation.operands
+        position: list[tuple[str, int] | ir.Value] = []
+        for item in indices:
+            axis = next((a for a, argument in zip(slots, self.body.arguments, strict=True) if item == argument), None)
+            position.append(self.at(item, row, column) if axis is None else (axis, slots[axis]))
+        return self.builder.load(array, tuple(position))
+
+
+def chains_of(body: ir.Block) -> list[Chain]:
+    """The body's plane products, gathered into the longest chains, in order."""
+    chains: list[Chain] = []
+    for op in body.operations:
+        if isinstance(op, bit.PlaneProductOp):
+            link = _link(op, chains[-1].last.result) if chains else None
+            if link is None:
+                chains.append(Chain((ChainLink(op),)))
+            else:
+                chains[-1] = Chain((*chains[-1].links, link))
+    return chains
+
+
+def _link(op: bit.PlaneProductOp, before: ir.Value) -> ChainLink | None:
+    """How a product continues the one before; None if it does not, or if a value in between has other uses."""
+    link, value = ChainLink(op), op.acc
+    while value != before:
+        if isinstance(value.owner, ir.Block) or len(list(value.uses)) != 1:
+            return None
+        owner = value.owner.operation
+        operands = list(owner.operands)
+        if owner.name == "arith.shli" and (by := _constant(operands[1])) is not None:
+            link, value = replace(link, shift=link.shift + by), operands[0]
+        elif owner.name == "arith.subi" and _is_zero(operands[0]):
+            link, value = replace(link, negate=not link.negate), operands[1]
+        else:
+            return None
+    return link if len(list(before.uses)) == 1 else None
+
+
+def _constant(value: ir.Value) -> int | None:
+    """The number that a value is known to be."""
+    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "arith.constant":
+        return None
+    attribute = value.owner.operation.attributes["value"]
+    return attribute.value if isinstance(attribute, ir.IntegerAttr) else None
+
+
+def _is_zero(value: ir.Value) -> bool:
+    return _constant(value) == 0
