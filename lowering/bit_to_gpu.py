@@ -1,0 +1,109 @@
+"""`bit-to-gpu`: from plane operations to kernels in a `gpu.module` and a host function that launches them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlir import ir
+from mlir.dialects import arith, func, gpu
+
+from bitmlir.dialects import bit
+from bitmlir.dialects.errors import PipelineError
+from bitmlir.lowering.emit import i32
+from bitmlir.lowering.gpu.memory import Kernel, container
+from bitmlir.lowering.gpu.mma_sync import build_mma_kernel, choose_mma_tile
+from bitmlir.lowering.gpu.packing import build_pack_kernel, build_unpack_kernel
+from bitmlir.lowering.gpu.product import ProductProblem
+from bitmlir.lowering.gpu.wgmma import build_wgmma_kernel, choose_wgmma_tile
+from bitmlir.lowering.passes import Pass, fail
+from bitmlir.lowering.targets import Target, get_target
+
+__all__ = ["BitToGpu"]
+
+
+@dataclass(frozen=True)
+class BitToGpu(Pass):
+    """Turn plane operations into GPU kernels and their launches.
+
+    Before: functions with `bit.plane_*` operations on memrefs. After: a `gpu.module` with one kernel an operation; the
+    functions keep allocations, `gpu.memset`, `bit.tensor_map` and `gpu.launch_func` in order: the launch plan.
+    """
+
+    name: ClassVar[str] = "bit-to-gpu"
+    anchor: ClassVar[str] = "builtin.module"
+
+    target: str
+
+    def __post_init__(self) -> None:
+        if not get_target(self.target).is_gpu:
+            raise PipelineError(f"bit-to-gpu needs a GPU target, not '{self.target}'")
+
+    def run(self, op: ir.Operation) -> None:
+        target = get_target(self.target)
+        operations = [
+            inner
+            for function in op.regions[0].blocks[0].operations
+            if isinstance(function, func.FuncOp) and not function.is_external
+            for inner in function.entry_block.operations
+            if isinstance(inner, bit.PlaneOp)
+        ]
+        if not operations:
+            return
+        for inner in operations:
+            _check_operation(inner, target)
+        taken = {symbol.value for other in op.regions[0].blocks[0].operations if (symbol := _symbol(other))}
+        names = itertools.chain(["kernels"], map("kernels_{}".format, itertools.count()))
+        name = next(name for name in names if name not in taken)
+        module = container(op, name, target.name, target.ptx_features)
+        for number, inner in enumerate(operations):
+            with inner.location:
+                kernel = _build(module, f"{inner.MNEMONIC}_{number}", inner, target)
+                with ir.InsertionPoint(inner):
+                    _launch(name, kernel)
+            inner.operation.erase()
+
+
+def _check_operation(op: bit.PlaneOp, target: Target) -> None:
+    """XOR products need a unit that has XOR; AND is everywhere, if need be made of XORs."""
+    if isinstance(op, bit.PlaneMatmulOp) and bit.bitwise_name(op.bitwise) not in ("and", *target.operations):
+        fail(op, f"{target.name} has no XOR, but this product is by XOR: run bit-decompose for {target.name}")
+
+
+def _symbol(op: ir.OpView) -> ir.StringAttr | None:
+    return ir.StringAttr(op.attributes["sym_name"]) if "sym_name" in op.attributes else None
+
+
+def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kernel:
+    if isinstance(op, bit.PlanePackOp):
+        return build_pack_kernel(module, name, op)
+    if isinstance(op, bit.PlaneUnpackOp):
+        return build_unpack_kernel(module, name, op)
+    problem = ProductProblem(op, target)
+    if target.copy == "tma":
+        return build_wgmma_kernel(module, name, problem, choose_wgmma_tile(problem))
+    return build_mma_kernel(module, name, problem, choose_mma_tile(problem))
+
+
+def _launch(module: str, kernel: Kernel) -> None:
+    """Emit what the host does for one kernel at the insertion point."""
+    zero = arith.constant(i32(), 0) if kernel.zeroed else None
+    for buffer in kernel.zeroed:
+        gpu.MemsetOp(None, [], buffer, zero)
+    arguments = [
+        bit.TensorMapOp(source=value, box=kernel.boxes[i]).result if i in kernel.boxes else value
+        for i, value in enumerate(kernel.arguments)
+    ]
+
+    def sizes(x: int, y: int, z: int) -> tuple[ir.Value, ir.Value, ir.Value]:
+        index = ir.IndexType.get()
+        return arith.constant(index, x), arith.constant(index, y), arith.constant(index, z)
+
+    gpu.LaunchFuncOp(
+        [module, kernel.name],
+        sizes(*kernel.grid),
+        sizes(kernel.threads, 1, 1),
+        arguments,
+        dynamic_shared_memory_size=arith.constant(i32(), kernel.shared_bytes),
+    )

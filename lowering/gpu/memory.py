@@ -1,0 +1,135 @@
+"""Pointers, kernel functions and shared memory: what the llvm dialect asks for, said once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mlir import ir
+from mlir.dialects import gpu, llvm, nvvm
+
+from bitmlir.lowering.emit import Scalar, const, i32
+
+__all__ = ["GLOBAL", "SHARED", "Kernel", "kernel_function", "load", "offset", "pointer", "shared_memory", "store"]
+
+GLOBAL, SHARED = 1, 3  # NVPTX address spaces
+_SHARED_SYMBOL = "shared_memory"
+_SHARED_ALIGNMENT = 1024  # what the 128-byte swizzle of TMA and wgmma repeats over (PTX ISA, swizzling modes)
+_DYNAMIC = -(2**31)  # llvm.getelementptr's mark for "this index is an operand"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel in the module and how the host launches it.
+
+    `arguments` are the host's memrefs in the order of the kernel's parameters; those at positions in `boxes` are passed
+    as tensor maps with that box (words, rows, planes).
+    """
+
+    name: str
+    grid: tuple[int, int, int]
+    threads: int
+    shared_bytes: int
+    arguments: tuple[ir.Value, ...]
+    boxes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    zeroed: tuple[ir.Value, ...] = ()
+
+
+def pointer(space: int = 0) -> ir.Type:
+    """A pointer type."""
+    return llvm.PointerType.get(address_space=space)  # pyright: ignore[reportAttributeAccessIssue]  # not in the stubs
+
+
+def offset(base: ir.Value, distance: Scalar | int, space: int) -> ir.Value:
+    """base plus a distance in bytes."""
+    byte = ir.TypeAttr.get(ir.IntegerType.get_signless(8))
+    if isinstance(distance, int):
+        if distance == 0:
+            return base
+        indices, dynamic = ir.DenseI32ArrayAttr.get([distance]), []
+    else:
+        indices, dynamic = ir.DenseI32ArrayAttr.get([_DYNAMIC]), [distance.value]
+    return llvm.GEPOp(pointer(space), base, dynamic, indices, byte, None).result
+
+
+def load(type_: ir.Type, address: ir.Value, alignment: int | None = None) -> ir.Value:
+    """Read a value."""
+    return llvm.LoadOp(type_, address, alignment=alignment).result
+
+
+def store(value: ir.Value, address: ir.Value, alignment: int | None = None) -> None:
+    """Write a value."""
+    llvm.StoreOp(value, address, alignment=alignment)
+
+
+def shared_memory(module_body: ir.Block) -> ir.Value:
+    """The start of dynamic shared memory; declares it in the module at its first use."""
+    if not any("sym_name" in op.attributes and _symbol(op) == _SHARED_SYMBOL for op in module_body.operations):
+        with ir.InsertionPoint.at_block_begin(module_body):
+            bytes_ = ir.TypeAttr.get(ir.Type.parse("!llvm.array<0 x i8>"))
+            external = ir.Attribute.parse("#llvm.linkage<external>")
+            name = ir.StringAttr.get(_SHARED_SYMBOL)
+            llvm.GlobalOp(bytes_, name, external, addr_space=SHARED, alignment=_SHARED_ALIGNMENT)
+    return llvm.mlir_addressof(pointer(SHARED), ir.FlatSymbolRefAttr.get(_SHARED_SYMBOL))
+
+
+def _symbol(op: ir.OpView) -> str:
+    return ir.StringAttr(op.attributes["sym_name"]).value
+
+
+def kernel_function(
+    name: str,
+    threads: int,
+    arguments: Sequence[ir.Value],
+    boxes: dict[int, tuple[int, int, int]],
+    body: Callable[..., None],
+) -> None:
+    """A kernel as `llvm.func`: upstream refuses `nvvm.grid_constant`, which tensor maps need, on `gpu.func`.
+
+    body receives the kernel's parameters: global pointers, or generic ones to tensor maps.
+    """
+    tensor_map = ir.Attribute.parse("{llvm.byval = !llvm.array<16 x i64>, nvvm.grid_constant, llvm.align = 64 : i64}")
+    plain = ir.Attribute.parse("{llvm.noalias}")
+    types = [pointer() if i in boxes else pointer(GLOBAL) for i in range(len(arguments))]
+    signature = ir.TypeAttr.get(ir.Type.parse(f"!llvm.func<void ({', '.join(map(str, types))})>"))
+    attributes = ir.ArrayAttr.get([tensor_map if i in boxes else plain for i in range(len(arguments))])
+    function = llvm.LLVMFuncOp(name, signature, arg_attrs=attributes)
+    function.operation.attributes["nvvm.kernel"] = ir.UnitAttr.get()
+    function.operation.attributes["gpu.kernel"] = ir.UnitAttr.get()
+    function.operation.attributes["nvvm.reqntid"] = ir.DenseI32ArrayAttr.get([threads, 1, 1])
+    function.operation.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(i32(), 1)
+    block = function.operation.regions[0].blocks.append(*types)
+    with ir.InsertionPoint(block):
+        body(*block.arguments)
+        llvm.return_()
+
+
+def thread_index() -> Scalar:
+    """The thread's number in its block."""
+    return Scalar(nvvm.read_ptx_sreg_tid_x(i32()))
+
+
+def block_index() -> Scalar:
+    """The block's number. Grids have one dimension, whose limit is 2^31 − 1: that of the others is 65535."""
+    return Scalar(nvvm.read_ptx_sreg_ctaid_x(i32()))
+
+
+def shuffle_xor(value: Scalar, mask: int) -> Scalar:
+    """The value of the lane whose number differs by mask."""
+    everyone, clamp = const(-1), const(31)
+    kind = nvvm.ShflKind.bfly
+    return Scalar(nvvm.shfl_sync(i32(), everyone.value, value.value, const(mask).value, clamp.value, kind))
+
+
+def barrier() -> None:
+    """Wait for all threads of the block."""
+    nvvm.barrier0()
+
+
+def container(module: ir.Operation, name: str, chip: str, features: str) -> ir.Block:
+    """A new `gpu.module` for that chip at the module's beginning; returns its block."""
+    module.attributes["gpu.container_module"] = ir.UnitAttr.get()
+    target = ir.Attribute.parse(f'#nvvm.target<O = 1, chip = "{chip}", features = "{features}">')
+    with ir.InsertionPoint.at_block_begin(module.regions[0].blocks[0]):
+        kernels = gpu.GPUModuleOp(name, targets=ir.ArrayAttr.get([target]))
+        return kernels.bodyRegion.blocks.append()

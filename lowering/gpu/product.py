@@ -1,0 +1,168 @@
+"""What the two kernel families for plane products share: the problem they solve and the steps of an output tile."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from mlir import ir
+from mlir.dialects import arith, vector
+
+from bitmlir.dialects import bit
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, words_per_row
+from bitmlir.lowering.elements import Chain
+from bitmlir.lowering.emit import Scalar, const, for_loop, i32
+from bitmlir.lowering.gpu.steps import DenseSteps, SparseSteps, Steps, TileMap, lookup
+from bitmlir.lowering.targets import Target
+from bitmlir.lowering.vectors import as_vector, vector_of
+
+__all__ = ["BLOCK_BYTES", "Link", "ProductProblem", "ceil_div", "continued", "for_each_link"]
+
+BLOCK_BYTES = TILE_BITS // 8  # of one row in one stage: 128, as wide as the widest swizzle
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class ProductProblem:
+    """A `bit.plane_matmul` for a target, with its sizes at hand."""
+
+    op: bit.PlaneMatmulOp
+    target: Target
+
+    @cached_property
+    def m(self) -> int:
+        """Rows of lhs."""
+        return ir.MemRefType(self.op.lhs.type).shape[1]
+
+    @cached_property
+    def n(self) -> int:
+        """Rows of rhs."""
+        return ir.MemRefType(self.op.rhs.type).shape[1]
+
+    @cached_property
+    def k(self) -> int:
+        """Elements of a row."""
+        return ir.IntegerAttr(self.op.attributes["k"]).value
+
+    @cached_property
+    def row_bytes(self) -> int:
+        """Bytes of a packed row."""
+        return words_per_row(self.k) * (BITS_PER_WORD // 8)
+
+    @property
+    def k_blocks(self) -> int:
+        """Stages that one pair of planes takes."""
+        return ceil_div(self.k, TILE_BITS)
+
+    @property
+    def operation(self) -> str:
+        """The bit operation."""
+        return bit.bitwise_name(self.op.bitwise)
+
+    @property
+    def packed(self) -> bool:
+        """Whether the result is a packed matrix."""
+        return self.op.out_sums is not None
+
+    @cached_property
+    def covered_columns(self) -> int:
+        """Columns that output tiles must cover: a packed result's rows are padded, and the padding is written too."""
+        return words_per_row(self.n) * BITS_PER_WORD if self.packed else self.n
+
+    def row_bound(self, tile_rows: int) -> int | None:
+        """The number of rows, if tiles reach past the last one."""
+        return self.m if self.m % tile_rows else None
+
+    def column_bound(self, tile_columns: int) -> int | None:
+        """The number of columns, if tiles reach past the last one."""
+        return self.n if ceil_div(self.covered_columns, tile_columns) * tile_columns != self.n else None
+
+    @property
+    def zeroed(self) -> tuple[ir.Value, ...]:
+        """Buffers that must be zero before the kernel runs: row sums are added up by many blocks."""
+        return (self.op.out_sums,) if self.packed else ()
+
+    def arguments(self) -> tuple[ir.Value, ...]:
+        """The memrefs the kernel needs, lhs and rhs first, each once."""
+        op = self.op
+        reads = [inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load"]
+        values = [op.lhs, op.rhs, op.out, op.out_sums, op.lhs_tiles, op.rhs_tiles, *reads]
+        return tuple(dict.fromkeys(value for value in values if value is not None))
+
+    def column_arrays(self) -> tuple[ir.Value, ...]:
+        """The arrays that the body reads at the column alone, each once."""
+        column = self.op.body.arguments[1]
+        loads = [list(op.operands) for op in self.op.body.operations if op.operation.name == "memref.load"]
+        return tuple(dict.fromkeys(array for array, *at in loads if len(at) == 1 and at[0] == column))
+
+    def steps(
+        self,
+        chain: Chain,
+        pointers: dict[ir.Value, ir.Value],
+        rows: tuple[Scalar, int],
+        columns: tuple[Scalar, int],
+    ) -> Steps:
+        """The steps of a chain on an output tile, given as (first row, rows) and (first column, columns)."""
+        op = self.op
+        if op.lhs_tiles is None and op.rhs_tiles is None:
+            return DenseSteps(chain.pairs, self.k_blocks)
+
+        def tile_map(words: ir.Value | None, part: tuple[Scalar, int]) -> TileMap | None:
+            if words is None:
+                return None
+            _, row_tiles, words_per_row = ir.MemRefType(words.type).shape
+            return TileMap(pointers[words], row_tiles, words_per_row, *part)
+
+        return SparseSteps(chain.pairs, self.k, tile_map(op.lhs_tiles, rows), tile_map(op.rhs_tiles, columns))
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link of a chain at run time."""
+
+    first_pair: Scalar
+    pairs: Scalar
+    shift: Scalar | None
+    negate: Scalar | None
+
+
+def for_each_link(
+    chain: Chain, initial: list[ir.Value], body: Callable[[Link, list[ir.Value]], list[ir.Value]]
+) -> list[ir.Value]:
+    """carried = body(link, carried) for each link, in a loop, so that the code does not grow with the planes."""
+    pairs = [len(link.pairs) for link in chain.links]
+    starts = list(itertools.accumulate(pairs, initial=0))[:-1]
+    # The shift and the sign of the first link apply to nothing yet, or to an accumulator that `initial` holds.
+    shifts, signs = [link.shift for link in chain.links], [int(link.negate) for link in chain.links]
+    if len(pairs) == 1:
+        return body(Link(const(0), const(pairs[0]), None, None), initial)
+
+    def visit(number: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
+        shift = lookup(shifts, number) if any(shifts) else None
+        negate = lookup(signs, number) if any(signs) else None
+        return body(Link(lookup(starts, number), lookup(pairs, number), shift, negate), carried)
+
+    return for_loop(const(0), const(len(pairs)), const(1), initial, visit)
+
+
+def continued(accumulators: Sequence[ir.Value], link: Link) -> list[ir.Value]:
+    """The accumulators shifted and with their sign changed as the link asks.
+
+    They are handled as one vector: LLVM takes quadratic time over many scalars that are shifted alike.
+    """
+    if link.shift is None and link.negate is None:
+        return list(accumulators)
+    lanes = len(accumulators)
+    values = vector.from_elements(vector_of(i32(), lanes), accumulators)
+    if link.shift is not None:
+        values = arith.shli(values, as_vector(link.shift.value, lanes))
+    if link.negate is not None:
+        mask = as_vector((const(0) - link.negate).value, lanes)  # all ones to negate: (v ^ mask) − mask
+        values = arith.subi(arith.xori(values, mask), mask)
+    return [vector.extract(values, [], [i]) for i in range(lanes)]

@@ -1,0 +1,42 @@
+// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_80 | FileCheck %s
+// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_90a | FileCheck %s
+
+// A packed result: four lanes put the bits of their columns together, store words, and add the words' bits to the row
+// sums. Output tiles cover the padding of rows too, which a mask keeps 0: 64 columns are 2 words of 4.
+
+// CHECK-LABEL: llvm.func @plane_matmul_0
+//       CHECK:   %[[LEFT:.*]] = arith.subi %c64_i32
+//       CHECK:   %[[BIT:.*]] = arith.shli %{{.*}}, %[[LEFT]] : i32
+//       CHECK:   %[[MASK:[0-9]+]] = arith.select %{{.*}}, %{{.*}}, %c0_i32
+//       CHECK:   arith.cmpi sge, %{{.*}} : vector<2xi32>
+//       CHECK:   nvvm.shfl.sync bfly
+//       CHECK:   nvvm.shfl.sync bfly
+//       CHECK:   %[[GATHERED:.*]] = arith.ori
+//       CHECK:   %[[WORD:.*]] = arith.andi %[[GATHERED]], %[[MASK]] : i32
+//       CHECK:   llvm.intr.ctpop(%[[WORD]])
+//       CHECK:   llvm.store %{{.*}} : i32, !llvm.ptr<1>
+//       CHECK:   llvm.atomicrmw add %{{.*}} monotonic
+
+// The sums are set to 0 before the kernel runs.
+
+// CHECK-LABEL: func.func @product
+//  CHECK-SAME:   memref<64xi32>, %[[PLANES:[^ ]*]]: memref<1x64x4xi32>, %[[SUMS:[^ ]*]]: memref<64xi32>
+//       CHECK:   %[[ZERO:.*]] = arith.constant 0 : i32
+//       CHECK:   gpu.memset %[[SUMS]], %[[ZERO]] : memref<64xi32>, i32
+//   CHECK-NOT:   gpu.memset
+//       CHECK:   gpu.launch_func
+//  CHECK-SAME:     %[[PLANES]] : memref<1x64x4xi32>, %[[SUMS]] : memref<64xi32>
+func.func @product(%x: memref<1x64x4xi32>, %w: memref<1x64x4xi32>, %limit: memref<64xi32>, %planes: memref<1x64x4xi32>,
+                   %sums: memref<64xi32>) {
+  "bit.plane_matmul"(%x, %w, %planes, %sums) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    %t = memref.load %limit[%col] : memref<64xi32>
+    %bit = arith.cmpi sge, %acc, %t : i32
+    gpu.yield %bit : i1
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1>,
+      out_encoding = "bipolar"}
+    : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64xi32>) -> ()
+  return
+}
