@@ -1,0 +1,178 @@
+"""Running a program on the CPU: its kernels are compiled in memory, and threads share the rows of each launch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import numpy as np
+from mlir import ir
+from mlir.execution_engine import ExecutionEngine
+
+from bitmlir.dialects.errors import CompileError, InputError
+from bitmlir.runtime.dtypes import numpy_dtype
+from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, Step
+
+__all__ = ["BoundProgram", "CpuProgram", "row_ranges"]
+
+_OPTIMIZATION_LEVEL = 2  # -O3 takes twice as long and unrolls the copying of panels into slower code
+
+
+def row_ranges(rows: int, row_block: int, threads: int) -> list[tuple[int, int]]:
+    """0 to rows in at most one range a thread, cut at multiples of row_block.
+
+    Example:
+        >>> row_ranges(100, 8, 2), row_ranges(100, 128, 2)
+        ([(0, 48), (48, 100)], [(0, 100)])
+    """
+    blocks = -(-rows // row_block)
+    ranges = min(threads, blocks)
+    bounds = [blocks * i // ranges * row_block for i in range(ranges)]
+    return list(zip(bounds, [*bounds[1:], rows], strict=True))
+
+
+class CpuProgram:
+    """A program compiled for the CPU it runs on.
+
+    Attributes:
+        plan: what it runs.
+        threads: how many threads share a launch's rows.
+    """
+
+    def __init__(self, text: str, plan: Plan, threads: int | None = None) -> None:
+        """Compile a module in LLVM's dialect; `threads` is by default the number of CPUs this process may use.
+
+        Raises:
+            CompileError: LLVM refuses the module.
+        """
+        self.plan = plan
+        self.threads = threads or _available_cpus()
+        context = ir.Context()
+        context.allow_unregistered_dialects = True  # what the plan was read from is still there: bit.* attributes
+        with context, ir.Location.unknown():
+            try:
+                self._engine = ExecutionEngine(ir.Module.parse(text), opt_level=_OPTIMIZATION_LEVEL)
+                names = {step.kernel for step in plan.steps if isinstance(step, Launch)}
+                self._kernels: dict[str, Callable[[ctypes.Array], None]] = {n: self._engine.lookup(n) for n in names}
+            except (ir.MLIRError, RuntimeError) as error:  # pyright: ignore[reportAttributeAccessIssue]
+                raise CompileError(f"LLVM cannot compile '{plan.name}' for this CPU: {error}") from error
+
+    def bind(self, buffers: Mapping[str, np.ndarray]) -> BoundProgram:
+        """The program on these buffers, by the names of the plan; results that are not given, and scratch, are new.
+
+        Raises:
+            InputError: an argument's buffer is missing, a name is unknown, or an array does not fit its buffer.
+        """
+        arguments = {name for value in self.plan.arguments for name in value.buffers.values()}
+        known = {buffer.name for buffer in self.plan.buffers}
+        if missing := arguments - buffers.keys():
+            raise InputError(f"no array given for buffer {', '.join(sorted(missing))}")
+        if unknown := buffers.keys() - known:
+            raise InputError(f"unknown buffer {', '.join(sorted(unknown))}: expected {', '.join(sorted(known))}")
+        bound: dict[str, np.ndarray] = {}
+        for buffer in self.plan.buffers:
+            array = buffers.get(buffer.name)
+            if array is None:
+                array = np.empty(buffer.shape, numpy_dtype(buffer.dtype))
+            else:
+                _require_fit(buffer, array, is_written=buffer.name not in arguments)
+            bound[buffer.name] = array
+        return BoundProgram(self, bound)
+
+    def run(self, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Bind and run once; every buffer by name, results included.
+
+        Raises:
+            InputError: as `bind`.
+        """
+        bound = self.bind(buffers)
+        bound.run()
+        return bound.buffers
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        """Threads beside the caller's, started when first needed."""
+        return ThreadPoolExecutor(self.threads - 1, thread_name_prefix="bitmlir")
+
+    def _prepare(self, step: Step, buffers: Mapping[str, np.ndarray]) -> Callable[[], None]:
+        """The step as a function. Everything that does not change from run to run is done here."""
+        if isinstance(step, Memset):
+            array = buffers[step.buffer]
+            return lambda: array.fill(0)
+        arrays = [buffers[str(name)] for name in step.arguments]
+        ranges = row_ranges(step.grid[0], step.block[0], self.threads)
+        calls = [_KernelCall(self._kernels[step.kernel], arrays, *rows) for rows in ranges]
+        return calls[0] if len(calls) == 1 else lambda: self._run_together(calls)
+
+    def _run_together(self, calls: list[_KernelCall]) -> None:
+        """Run the calls at the same time, the first one on this thread; ctypes lets go of Python's lock meanwhile."""
+        others = [self._pool.submit(call) for call in calls[1:]]
+        calls[0]()
+        for other in others:
+            other.result()
+
+
+class BoundProgram:
+    """A program with all its buffers in place, prepared to run again and again.
+
+    Attributes:
+        buffers: every buffer of the plan by name: arguments, results, scratch.
+    """
+
+    def __init__(self, program: CpuProgram, buffers: dict[str, np.ndarray]) -> None:
+        """Made by `CpuProgram.bind`."""
+        self.buffers = buffers
+        self._program = program  # keeps the kernels in memory
+        self._steps = [program._prepare(step, buffers) for step in program.plan.steps]
+
+    def run(self) -> None:
+        """Run once."""
+        for step in self._steps:
+            step()
+
+
+class _KernelCall:
+    """A kernel with its arguments: memrefs, the first row, and the row past the last.
+
+    MLIR's calling convention (`llvm.emit_c_interface`, packed): an array of pointers to the arguments, and for a memref
+    that argument is a pointer to its descriptor.
+    """
+
+    def __init__(self, kernel: Callable[[ctypes.Array], None], arrays: list[np.ndarray], first: int, last: int) -> None:
+        descriptors = [_descriptor(array) for array in arrays]
+        values = [ctypes.c_void_p(ctypes.addressof(d)) for d in descriptors]
+        rows = [ctypes.c_int64(first), ctypes.c_int64(last)]
+        self._kernel = kernel
+        self._arguments = (ctypes.c_void_p * (len(values) + 2))(*map(ctypes.addressof, [*values, *rows]))
+        self._referenced = (arrays, descriptors, values, rows)  # they must stay where the pointers say
+
+    def __call__(self) -> None:
+        self._kernel(self._arguments)
+
+
+def _descriptor(array: np.ndarray) -> ctypes.Array:
+    """The memref descriptor: two pointers, an offset, sizes and strides in elements; each takes 8 bytes."""
+    strides = [stride // array.itemsize for stride in array.strides]
+    fields = [array.ctypes.data, array.ctypes.data, 0, *array.shape, *strides]
+    return (ctypes.c_int64 * len(fields))(*fields)
+
+
+def _require_fit(buffer: Buffer, array: np.ndarray, *, is_written: bool) -> None:
+    expected = numpy_dtype(buffer.dtype)
+    same_bits = array.dtype.kind in "iu" and expected.kind in "iu" and array.dtype.itemsize == expected.itemsize
+    if array.shape != buffer.shape or not (array.dtype == expected or same_bits):
+        raise InputError(
+            f"buffer {buffer.name} must be {expected} of shape {buffer.shape}, got {array.dtype} of shape {array.shape}"
+        )
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise InputError(f"buffer {buffer.name} must be C-contiguous and aligned: copy it with numpy.ascontiguousarray")
+    if is_written and not array.flags.writeable:
+        raise InputError(f"buffer {buffer.name} is written by the program, but the array is read-only: give a new one")
+
+
+def _available_cpus() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,58 @@
+"""`bit-to-cpu`: from plane operations to vector kernels and a host function that calls them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mlir import ir
+from mlir.dialects import arith, func
+
+from bitmlir.dialects import bit
+from bitmlir.lowering.cpu.kernel import Kernel
+from bitmlir.lowering.cpu.packing import build_pack_kernel, build_unpack_kernel
+from bitmlir.lowering.cpu.product import build_product_kernel
+from bitmlir.lowering.passes import Pass
+
+__all__ = ["BitToCpu"]
+
+
+@dataclass(frozen=True)
+class BitToCpu(Pass):
+    """Turn plane operations into CPU kernels and calls of them.
+
+    Before: functions with `bit.plane_*` operations on memrefs. After: one function `@kernel(memrefs…, %first, %last)`
+    an operation, which computes the rows from %first to %last; the functions keep allocations and `func.call` on all
+    rows, in order: the launch plan. `bit.row_block` on a kernel says what the bounds of row ranges must be multiples
+    of, but for the last; as many rows are work enough for a thread.
+    """
+
+    name: ClassVar[str] = "bit-to-cpu"
+    anchor: ClassVar[str] = "builtin.module"
+
+    def run(self, op: ir.Operation) -> None:
+        number = 0
+        for function in [f for f in op.regions[0].blocks[0].operations if isinstance(f, func.FuncOp)]:
+            for inner in [] if function.is_external else list(function.entry_block.operations):
+                if isinstance(inner, bit.PlaneOp):
+                    with inner.location:
+                        with ir.InsertionPoint(function):
+                            kernel = _build(f"{inner.MNEMONIC}_{number}", inner)
+                        with ir.InsertionPoint(inner):
+                            _call(kernel)
+                    inner.operation.erase()
+                    number += 1
+
+
+def _build(name: str, op: bit.PlaneOp) -> Kernel:
+    if isinstance(op, bit.PlanePackOp):
+        return build_pack_kernel(name, op)
+    if isinstance(op, bit.PlaneUnpackOp):
+        return build_unpack_kernel(name, op)
+    return build_product_kernel(name, op)
+
+
+def _call(kernel: Kernel) -> None:
+    """Emit the call that computes all rows."""
+    bounds = [arith.constant(ir.IndexType.get(), row) for row in (0, kernel.rows)]
+    func.CallOp([], kernel.name, [*kernel.arguments, *bounds])

@@ -1,0 +1,156 @@
+"""A block of the result, some rows by some vectors of columns: reads, arithmetic and stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlir import ir
+from mlir.dialects import arith, math, vector
+
+from bitmlir.dialects import bit
+from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.layout import BITS_PER_WORD
+from bitmlir.lowering.cpu.kernel import Arrays, read, write
+from bitmlir.lowering.cpu.popcount import ChainTable, PlaneCounter
+from bitmlir.lowering.cpu.vectors import LANES, load, load_element, store
+from bitmlir.lowering.elements import Chain, Elements, Grid
+from bitmlir.lowering.emit import Scalar, const, i1, i32
+from bitmlir.lowering.vectors import apply, as_vector, lane_numbers, splat, vector_of
+
+__all__ = ["Block"]
+
+Position = tuple[tuple[str, int] | ir.Value, ...]  # an axis with its slot, or a constant of the body
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a product's result; it is the `ElementBuilder` of the CPU kernels.
+
+    A row slot is a row, a column slot 16 neighbouring columns: what depends on the column is a vector, the rest scalar.
+
+    rows[r] is the row of a slot and always inside the matrix; columns[c] is the first column of a slot, and masks[c]
+    its lanes inside the matrix, None where all are. `hoisted` is where reads go that depend on the column alone.
+    `tables` are the body's chains of plane products by their results, `counter` computes them on this block.
+    """
+
+    op: bit.PlaneMatmulOp
+    arrays: Arrays
+    rows: list[Scalar]
+    columns: list[Scalar]
+    masks: list[ir.Value | None]
+    hoisted: ir.InsertionPoint
+    counter: PlaneCounter
+    tables: dict[ir.Value, ChainTable]
+
+    @property
+    def row_slots(self) -> int:
+        return len(self.rows)
+
+    @property
+    def column_slots(self) -> int:
+        return len(self.columns)
+
+    # --- ElementBuilder ---
+
+    def position(self, axis: str, slot: int) -> ir.Value:
+        return self.rows[slot].value if axis == "row" else lane_numbers(self.columns[slot], LANES)
+
+    def load(self, array: ir.Value, position: Position) -> ir.Value:
+        if any(isinstance(item, tuple) and item[0] == "row" for item in position):
+            return self._load(self.arrays[array], position)
+        with self.hoisted:
+            return self._load(self.arrays[array], position)
+
+    def _load(self, array: ir.Value, position: Position) -> ir.Value:
+        by_column = [isinstance(item, tuple) and item[0] == "column" for item in position]
+        if not any(by_column):
+            return load_element(array, self._indices(position))
+        if by_column.index(True) == len(position) - 1:
+            _, slot = position[-1]
+            return load(array, self._indices(position), self.masks[slot])
+        lanes = [load_element(array, self._indices(position, lane)) for lane in range(LANES)]
+        return vector.from_elements(vector_of(lanes[0].type, LANES), lanes)
+
+    def _indices(self, position: Position, lane: int | None = None) -> list[ir.Value]:
+        """The indices of a position; of a column slot, those of one lane (past the last column: of the last)."""
+        indices = []
+        for item in position:
+            if isinstance(item, ir.Value):
+                indices.append(item.owner.clone().results[0])  # a constant, again: reads may be hoisted above it
+                continue
+            axis, slot = item
+            index = self.rows[slot] if axis == "row" else self.columns[slot]
+            if axis == "column" and lane is not None:
+                index = (index + lane).minimum(ir.MemRefType(self.op.rhs.type).shape[1] - 1)
+            indices.append(index.value)
+        return indices
+
+    def apply(self, op: ir.OpView, operands: list[ir.Value], by_column: bool) -> ir.Value:
+        # Scalars of 16-bit floats would be converted by library functions that are not there; vectors are expanded.
+        values = [*op.operation.operands, *op.operation.results]
+        as_vectors = by_column or any(isinstance(value.type, ir.VectorType) for value in operands)
+        narrow = any(isinstance(value.type, (ir.F16Type, ir.BF16Type)) for value in values)
+        return apply(op, operands, LANES if as_vectors or (operands and narrow) else None)
+
+    def product(self, chain: Chain, acc: Grid | None) -> Grid:
+        columns = self.column_slots
+        if acc is None:
+            sums = [splat(0, vector_of(i32(), LANES))] * (self.row_slots * columns)
+        else:
+            sums = [as_vector(value, LANES) for row in acc for value in row]
+        sums = self.counter.run(self.tables[chain.last.result], sums)
+        return [sums[r : r + columns] for r in range(0, len(sums), columns)]
+
+    # --- results ---
+
+    def store(self) -> None:
+        """Run the body on the block and store what it yields."""
+        elements = Elements(self.op.body, self)
+        columns = range(self.column_slots)
+        values = [[elements.at(elements.yielded, r, c) for c in columns] for r in range(self.row_slots)]
+        if self.op.out_sums is None:
+            self._store_plain(values)
+        else:
+            self._store_packed(values)
+
+    def _store_plain(self, values: Grid) -> None:
+        out = self.arrays[self.op.out]
+        for row, row_values in zip(self.rows, values, strict=True):
+            for column, mask, value in zip(self.columns, self.masks, row_values, strict=True):
+                store(as_vector(value, LANES), out, [row.value, column.value], mask)
+
+    def _store_packed(self, codes: Grid) -> None:
+        """Store the planes of the codes and add the weights of their bits to the row sums."""
+        encoding = Encoding.parse(ir.StringAttr(self.op.attributes["out_encoding"]).value)
+        out, sums = self.arrays[self.op.out], self.arrays[self.op.out_sums]
+        first_word = self.columns[0] // BITS_PER_WORD
+        # All sums are read before any is written: at the edge, several slots stand for the same row.
+        totals = [read(sums, row) for row in self.rows]
+        for r, row in enumerate(self.rows):
+            for plane, weight in enumerate(encoding.weights):
+                for number, word in enumerate(self._words(codes[r], plane)):
+                    write(word, out, plane, row, first_word + number)
+                    totals[r] = totals[r] + Scalar(math.ctpop(word.value)) * weight
+        for row, total in zip(self.rows, totals, strict=True):
+            write(total, sums, row)
+
+    def _words(self, codes: list[ir.Value], plane: int) -> list[Scalar]:
+        """The words of one plane of a row's codes; columns past the last one give 0."""
+        words = [const(0)] * (len(codes) * LANES // BITS_PER_WORD)
+        for number, (code, mask) in enumerate(zip(codes, self.masks, strict=True)):
+            word, place = divmod(number * LANES, BITS_PER_WORD)
+            # Put together as scalars: LLVM 22 for AVX-512 stores wrong bits where vectors of i2 to i7 end in a store.
+            words[word] = words[word] | (_bits(code, plane, mask).to_i32() << place)
+        return words
+
+
+def _bits(code: ir.Value, plane: int, mask: ir.Value | None) -> Scalar:
+    """One plane of a vector of codes, or of a code for all lanes, as an integer with a bit a lane."""
+    code = as_vector(code, LANES)
+    bits = arith.shrui(code, splat(plane, ir.VectorType(code.type))) if plane else code
+    if bits.type != vector_of(i1(), LANES):
+        bits = arith.trunci(vector_of(i1(), LANES), bits)
+    if mask is not None:
+        bits = arith.andi(bits, mask)
+    integer = vector.bitcast(vector_of(ir.IntegerType.get_signless(LANES), 1), bits)
+    return Scalar(vector.extract(integer, [], [0]))
