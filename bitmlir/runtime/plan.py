@@ -1,0 +1,129 @@
+"""The launch plan: what a compiled module does, in order, with which buffers.
+
+It is read off the host function after lowering and is the heart of a bundle's manifest. It holds plain data only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["Buffer", "Launch", "Memset", "Plan", "Step", "TensorMap", "Value"]
+
+Kind = Literal["array", "packed", "tiles"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A dense, C-contiguous array; `dtype` is one of i1 (a byte each), i8, i16, i32, i64, f16, bf16, f32, f64."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An argument or result of the module, as a user sees it, and the buffers that carry it.
+
+    kind "array": `dtype` and `shape` are the array's; buffers: values.
+    kind "packed": `encoding` names the encoding, `shape` is (rows, k); buffers: planes, sums, and zeros for u<p>@row.
+    `default` is what an argument that is left out stands for: a number for all its elements.
+    kind "tiles": `shape` is the (rows, k) of the operand the bitmap covers, `encoding` that operand's; buffers: tiles.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    buffers: dict[str, str]
+    dtype: str | None = None
+    encoding: str | None = None
+    default: float | None = None
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """A TMA descriptor over a buffer of 32-bit words [planes][rows][words], read in boxes (words, rows, planes).
+
+    128-byte swizzle, zero fill outside the array (CUDA driver API: cuTensorMapEncodeTiled).
+    """
+
+    buffer: str
+    box: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Memset:
+    """Fill a buffer with zero bytes."""
+
+    buffer: str
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Run a kernel. Each argument is a buffer's name or a tensor map over one.
+
+    On the CPU `grid` is (rows, 1, 1) and `block` (rows that must stay together, 1, 1): the runtime splits the rows
+    among threads and calls the kernel with two more arguments, the first row and the row past the last.
+    """
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+    arguments: tuple[str | TensorMap, ...]
+
+
+Step = Memset | Launch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Arguments, results, buffers and steps of one compiled module. Buffers that are neither arguments nor results are
+    scratch, to be allocated by the runtime."""
+
+    name: str
+    target: str
+    arguments: tuple[Value, ...]
+    results: tuple[Value, ...]
+    buffers: tuple[Buffer, ...]
+    steps: tuple[Step, ...]
+
+    def buffer(self, name: str) -> Buffer:
+        """The buffer of that name."""
+        return next(b for b in self.buffers if b.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dicts, strings and numbers; `from_json` reads them back."""
+        plan = asdict(self)
+        plan["steps"] = [{type(step).__name__.lower(): asdict(step)} for step in self.steps]
+        return plan
+
+    @classmethod
+    def from_json(cls, plan: dict[str, Any]) -> Plan:
+        """The plan that `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError: fields are missing or of another kind.
+        """
+        return cls(
+            name=plan["name"],
+            target=plan["target"],
+            arguments=tuple(_value(v) for v in plan["arguments"]),
+            results=tuple(_value(v) for v in plan["results"]),
+            buffers=tuple(Buffer(b["name"], b["dtype"], tuple(b["shape"])) for b in plan["buffers"]),
+            steps=tuple(_step(s) for s in plan["steps"]),
+        )
+
+
+def _value(value: dict[str, Any]) -> Value:
+    return Value(**{**value, "shape": tuple(value["shape"])})
+
+
+def _step(step: dict[str, Any]) -> Step:
+    ((kind, fields),) = step.items()
+    if kind == "memset":
+        return Memset(**fields)
+    arguments = tuple(a if isinstance(a, str) else TensorMap(a["buffer"], tuple(a["box"])) for a in fields["arguments"])
+    grid, block = tuple(fields["grid"]), tuple(fields["block"])
+    return Launch(fields["kernel"], grid, block, fields["shared_bytes"], arguments)
