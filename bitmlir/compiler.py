@@ -1,0 +1,194 @@
+"""Compiling: from a spec or IR through every stage to a bundle, cached on disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bitmlir import __version__
+from bitmlir.cache import Cache, cache_key
+from bitmlir.dialects.errors import AssemblerError, BitmlirError, CompileError, InputError, IRError
+from bitmlir.executable import Executable
+from bitmlir.lowering.targets import Target, get_target, target_for_capability
+from bitmlir.runtime.bundle import STAGES, Bundle
+from bitmlir.settings import settings
+from bitmlir.spec import MatmulSpec
+
+if TYPE_CHECKING:
+    from mlir import ir
+
+__all__ = ["compile", "lower", "resolve_target"]
+
+_log = logging.getLogger("bitmlir")
+
+
+def compile(
+    program: MatmulSpec | str | ir.Module, target: str = "auto", *, source: str = "<module>", cached: bool = True
+) -> Executable:
+    """Compile a product, or IR in the `bit` dialect, for a target.
+
+    program: a `MatmulSpec`, the text of a module, or an `mlir.ir.Module`. target: "cpu", a chip such as "sm_90a", or
+    "auto": the GPU that is present, else the CPU. `source` names the text in diagnostics. The result is taken from the
+    compile cache if the same program was compiled before, unless `cached` is switched off.
+
+    Raises:
+        TargetError: an unknown target.
+        IRError: the IR does not parse or verify; the message has its lines.
+        CompileError: a later stage failed; the message names the folder with all stages.
+
+    Example:
+        >>> import numpy as np
+        >>> exe = compile(MatmulSpec(m=1, n=2, k=3, lhs="bipolar", rhs="u2"), target="cpu")
+        >>> exe(np.array([[1, -1, 1]]), np.array([[3, 2, 1], [0, 1, 0]]))
+        array([[ 2, -1]], dtype=int32)
+    """
+    chosen = resolve_target(target)
+    if chosen.emulated:
+        _log.warning("%s has no 1-bit matrix unit: 1-bit products are emulated there and slow", chosen.name)
+    if isinstance(program, MatmulSpec):
+        text = repr(program)
+    elif isinstance(program, str):
+        text = program
+    elif hasattr(program, "operation"):
+        text = str(program)
+        program = text
+    else:
+        raise InputError(f"cannot compile a {type(program).__name__}: expected a MatmulSpec, MLIR text or an ir.Module")
+    key = cache_key([text], {"target": chosen.name}, _versions(chosen))
+    cache = Cache.from_settings() if cached else Cache(None)
+    return Executable(cache.get_or_create(key, lambda: lower(program, chosen, source)))
+
+
+def resolve_target(name: str) -> Target:
+    """The target of that name; "auto" is the best one for the GPU that is present, else the CPU.
+
+    Raises:
+        TargetError: there is no such target.
+    """
+    if name != "auto":
+        return get_target(name)
+    from bitmlir.runtime.driver import Device
+
+    device = Device.find()
+    return get_target("cpu") if device is None else target_for_capability(*device.capability)
+
+
+def _versions(target: Target) -> dict[str, str | None]:
+    """The tools that take part in a compilation."""
+    from bitmlir.assembler import find_assembler
+
+    versions: dict[str, str | None] = {
+        "bitmlir": __version__,
+        "mlir": importlib.metadata.version("xtc-mlir-python-bindings"),
+    }
+    if target.is_gpu:
+        versions["assembler"] = find_assembler()
+    return versions
+
+
+def lower(program: MatmulSpec | str, target: Target, source: str = "<module>") -> Bundle:
+    """Take a program through every stage, without the cache (see `compile`)."""
+    from mlir import ir
+
+    from bitmlir.dialects import bit
+    from bitmlir.lowering.diagnostics import error_lines
+    from bitmlir.lowering.launch_plan import read_plan
+    from bitmlir.lowering.pipeline import run_pipeline
+    from bitmlir.lowering.stages import stage_pipelines
+
+    stages: dict[str, bytes] = {}
+    stage, plan = "bit", None
+    context = ir.Context()
+    with context, ir.Location.unknown():
+        bit.load(context)
+        try:
+            module = _module(program, source)
+            if isinstance(program, str):
+                stages["bit"] = program.encode()  # kept even if it does not verify
+            for stage, pipeline in stage_pipelines(target).items():
+                run_pipeline(module, pipeline)
+                if stage == "ptx":
+                    stages["ptx"] = _ptx(module)
+                else:
+                    stages[stage] = str(module).encode()
+                if stage in ("gpu", "vector"):
+                    plan = read_plan(module, target.name)
+        except ir.MLIRError as error:  # pyright: ignore[reportAttributeAccessIssue]  # not in the stubs
+            lines = error_lines(error, source)
+            if stage in ("bit", "planes"):
+                raise IRError(f"the IR is not a valid program for '{target.name}':", lines) from None
+            folder = _dump(stages, target, "\n".join(lines))
+            raise CompileError(f"lowering to '{stage}' failed:\n" + "\n".join(lines), folder) from error
+        except BitmlirError:
+            raise
+        except Exception as error:
+            folder = _dump(stages, target, repr(error))
+            message = f"lowering to '{stage}' failed: {error!r}; this is a fault of bitmlir"
+            raise CompileError(message, folder) from error
+    if target.is_gpu:
+        _assemble(stages, target)
+    assert plan is not None  # every target has a stage that shows the launches
+    versions = {name: version for name, version in _versions(target).items() if version is not None}
+    return Bundle(plan, stages, versions)
+
+
+def _module(program: MatmulSpec | str, source: str) -> ir.Module:
+    if isinstance(program, str):
+        from bitmlir.lowering.parsing import parse_module
+
+        return parse_module(program, source)
+    from bitmlir.build import matmul_module
+
+    return matmul_module(program)
+
+
+def _ptx(module: ir.Module) -> bytes:
+    """The PTX in the module's `gpu.binary`; empty if the program has no kernel."""
+    from mlir import ir
+    from mlir.dialects import gpu
+
+    for op in module.body.operations:
+        if op.operation.name == "gpu.binary":
+            objects = ir.ArrayAttr(op.attributes["objects"])
+            ptx = gpu.ObjectAttr(objects[0])  # pyright: ignore[reportAttributeAccessIssue]  # not in the stubs
+            return ptx.object.rstrip(b"\0")
+    return b""
+
+
+def _assemble(stages: dict[str, bytes], target: Target) -> None:
+    """Add the cubin. Without any assembler the bundle holds PTX alone, which the driver can compile on the GPU."""
+    from bitmlir.assembler import assemble, find_assembler
+
+    if find_assembler() is None:
+        _log.warning("no PTX assembler found: the program holds PTX alone (pip install 'bitmlir[cuda]' brings one)")
+        return
+    try:
+        stages["cubin"] = assemble(stages["ptx"], target.name).cubin
+    except AssemblerError as error:
+        raise AssemblerError(str(error), _dump(stages, target, str(error))) from None
+
+
+def _dump(stages: dict[str, bytes], target: Target, message: str) -> str:
+    """Leave a folder with every stage reached, the error, the tools' versions and the command that reproduces it."""
+    parent = settings().dump_dir
+    try:
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="bitmlir-failed-", dir=parent))
+    except OSError as error:
+        _log.warning("BITMLIR_DUMP_DIR: %s; the folder is a temporary one", error)
+        folder = Path(tempfile.mkdtemp(prefix="bitmlir-failed-"))
+    for stage, content in stages.items():
+        (folder / Path(STAGES[stage]).name).write_bytes(content)
+    (folder / "error.txt").write_text(message + "\n")
+    (folder / "versions.txt").write_text("".join(f"{name}: {v}\n" for name, v in _versions(target).items()))
+    program = [sys.executable, "-m", "bitmlir.tools.codegen", str(folder / Path(STAGES["bit"]).name)]
+    level = "ptx" if target.is_gpu else "llvm"
+    command = shlex.join([*program, "--target", target.name, "--emit", level, "--no-cache"])
+    (folder / "repro.sh").write_text(f"#!/bin/sh\n{command}\n")
+    return str(folder)
