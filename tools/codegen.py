@@ -1,0 +1,290 @@
+"""`bitmlir-codegen`: compiles a product or a file of IR, prints it at any level of the lowering, checks and times it.
+
+Exit codes: 0 fine; 1 the input cannot be compiled, or --check found a wrong element; 2 wrong usage; 70 our fault.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bitmlir import __version__, settings
+from bitmlir.dialects.errors import CompileError, InputError, ShapeError, TargetError
+from bitmlir.lowering.stages import stage_pipelines
+from bitmlir.lowering.targets import TARGETS, Target, get_target
+from bitmlir.runtime.bundle import STAGES
+from bitmlir.spec import RESULTS, MatmulSpec
+from bitmlir.tools.cli import BAD_INPUT, OK, OUR_FAULT, USAGE, read_input, run_tool, write_output
+
+# numpy and MLIR take a quarter of a second to import; --help, the lists and wrong usage do without.
+if TYPE_CHECKING:
+    from bitmlir.executable import Executable
+    from bitmlir.runtime.driver import Device
+    from bitmlir.tools.check import Trial
+
+__all__ = ["main"]
+
+NAME = "bitmlir-codegen"
+PRODUCT = "matmul"
+LEVELS = (*STAGES, "bundle")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool on these arguments, by default the process's, and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return run_tool(NAME, lambda: _main(arguments))
+
+
+def _main(argv: list[str]) -> int:
+    try:
+        with command.make_context(NAME, argv) as context:
+            return command.invoke(context)
+    except click.exceptions.Exit as exit_:  # how click ends after --help
+        return exit_.exit_code
+    except click.UsageError as error:
+        print(f"{NAME}: error: {error.format_message()}\nTry '{NAME} --help'.", file=sys.stderr)
+        return USAGE
+    except MemoryError as error:  # numpy's message says how much was asked for
+        print(f"{NAME}: error: not enough memory to run the program: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except CompileError as error:  # the input was valid: what we made of it was not
+        if settings.settings().debug:
+            traceback.print_exc()
+        print(f"{NAME}: error: {error}", file=sys.stderr)
+        return OUR_FAULT
+
+
+# --- the command line -----------------------------------------------------------------------------
+
+
+def _as_target(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    try:
+        return name if name == "auto" else get_target(name).name
+    except TargetError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+_size = functools.partial(click.option, type=click.IntRange(min=1), metavar="SIZE")
+_count = functools.partial(click.option, metavar="N", show_default=True)
+_switch = functools.partial(click.option, is_flag=True)
+
+
+@click.command(NAME, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source", metavar="matmul|FILE", required=False)
+@_size("-m", help="matmul: rows of lhs and of the result.")
+@_size("-n", help="matmul: rows of rhs, columns of the result.")
+@_size("-k", help="matmul: elements in a row of lhs and of rhs.")
+@click.option("--lhs", metavar="ENCODING", help="matmul: such as u1 to u8, i2 to i8, bipolar, ternary, u4@8, u4@row.")
+@click.option("--rhs", metavar="ENCODING", help="matmul: the same for the other operand.")
+@click.option("--out", type=click.Choice(RESULTS), help="matmul: the result's elements; i32 if not given.")
+@_switch("--row-scale", help="matmul: multiply a float result by a number for each row.")
+@_switch("--column-scale", help="matmul: multiply a float result by a number for each column.")
+@_switch("--bias", help="matmul: add a number for each column to a float result.")
+@_switch("--lhs-tiles", help="matmul: lhs comes with a bitmap of its non-empty tiles.")
+@_switch("--rhs-tiles", help="matmul: rhs comes with a bitmap of its non-empty tiles.")
+@click.option(
+    "--target", default="auto", metavar="NAME", callback=_as_target, help="See --list-targets; or auto, what is here."
+)
+@click.option("--emit", type=click.Choice(LEVELS), help="What to print: ptx if not given, llvm on the CPU.")
+@click.option("-o", "output", metavar="FILE", help="Where to write; '-' is standard output, as if not given.")
+@_switch("--no-cache", help="Neither read nor fill the compile cache.")
+@_switch("--check", help="Run the program on random operands and compare the result with numpy's.")
+@_count("--seed", type=click.IntRange(min=0), default=0, help="Of the random operands.")
+@click.option(
+    "--empty-tiles", type=click.FloatRange(0, 1), default=0.5, metavar="SHARE", show_default=True,
+    help="Of the operands that come with a bitmap, the share of tiles that is empty.",
+)  # fmt: skip
+@_switch("--time", help="Measure how long a run takes.")
+@_count("--repeat", type=click.IntRange(min=1), default=20, help="How often to measure.")
+@_switch("--list-targets", help="List the targets and what each has.")
+@_switch("--env", help="List the environment variables, their values now, and what they do.")
+@_switch("--version", help="Show the version.")
+def command(
+    *,
+    source: str | None,
+    target: str,
+    emit: str | None,
+    output: str | None,
+    no_cache: bool,
+    check: bool,
+    seed: int,
+    empty_tiles: float,
+    time: bool,
+    repeat: int,
+    list_targets: bool,
+    env: bool,
+    version: bool,
+    **product: Any,
+) -> int:
+    """Compile a program and print it at a level of the lowering.
+
+    The program is a product of two packed matrices, 'matmul' with -m, -n, -k, --lhs and --rhs, or a FILE of MLIR in the
+    bit dialect ('-' is standard input):
+
+    \b
+        bitmlir-codegen matmul -m 512 -n 512 -k 1024 --lhs bipolar --rhs u2 --target sm_90a --emit ptx
+        bitmlir-codegen FILE.mlir --target sm_80 --emit cubin -o kernel.cubin
+
+    No GPU is needed to compile for one. --check and --time run the program on the GPU that is present if that can,
+    else compiled for the CPU; they report on standard error, and print the program only if -o or --emit asks for it.
+    """
+    for asked, answer in ((version, _version), (list_targets, _target_table), (env, _environment)):
+        if asked:
+            write_output(output or "-", answer())
+            return OK
+    if source is None:
+        raise click.UsageError(f"expected '{PRODUCT}' with its sizes and encodings, or a file of MLIR")
+    given = {name: value for name, value in product.items() if value not in (None, False)}
+    spec = _product(source, given)
+    chosen = _resolved(target)
+    level = emit or ("ptx" if chosen.is_gpu else "llvm")
+    if level not in (known := _levels(chosen)):
+        raise click.UsageError(f"a program for '{chosen.name}' has no level '{level}': expected {', '.join(known)}")
+    program = _Program(spec or read_input(source), "<stdin>" if source == "-" else source, cached=not no_cache)
+    executable = program.compiled(chosen)
+    if check or time:
+        trial, device = _trial(program, executable, chosen, seed, empty_tiles)
+        if check:
+            print(f"check: exact ({_checked(trial)} elements, device {device})", file=sys.stderr)
+        if time:
+            print(f"time: {_summary(trial.time(repeat), program)}, device {device}", file=sys.stderr)
+    if output is not None or emit is not None or not (check or time):
+        write_output(output or "-", executable.emit(level))
+    return OK
+
+
+def _resolved(name: str) -> Target:
+    if name != "auto":
+        return get_target(name)
+    from bitmlir.compiler import resolve_target
+
+    return resolve_target(name)
+
+
+def _levels(target: Target) -> list[str]:
+    """The levels that a program for the target has, from high to low."""
+    has = {*stage_pipelines(target), "llvm", "bundle"} | ({"cubin"} if target.is_gpu else set())
+    return [level for level in LEVELS if level in has]
+
+
+# --- the program ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Program:
+    """What is to be compiled, what diagnostics call it, and whether the compile cache is used."""
+
+    content: MatmulSpec | str
+    name: str
+    cached: bool
+
+    def compiled(self, target: Target) -> Executable:
+        from bitmlir import compiler
+
+        return compiler.compile(self.content, target.name, source=self.name, cached=self.cached)
+
+
+def _product(source: str, given: dict[str, Any]) -> MatmulSpec | None:
+    """The product that the command line describes; None if it names a file. `given`: the options of a product."""
+    if source != PRODUCT:
+        if given:
+            options = ", ".join(map(_flag, given))
+            raise click.UsageError(f"{options}: only for '{PRODUCT}', not for the file '{source}'")
+        return None
+    if missing := [_flag(name) for name in ("m", "n", "k", "lhs", "rhs") if name not in given]:
+        raise click.UsageError(f"'{PRODUCT}' needs {', '.join(missing)}")
+    try:
+        return MatmulSpec(**given)
+    except ShapeError:  # the options are fine, but the sums of this product could leave int32
+        raise
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _flag(name: str) -> str:
+    return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+
+
+# --- running it -----------------------------------------------------------------------------------
+
+
+def _device_for(target: Target) -> Device | None:
+    """The GPU that is present, if programs for the target run on it."""
+    from bitmlir.runtime.driver import Device
+
+    if target.capability is None or (device := Device.find()) is None:
+        return None
+    later = target.forward_compatible and device.capability > target.capability
+    return device if later or device.capability == target.capability else None
+
+
+def _trial(
+    program: _Program, executable: Executable, target: Target, seed: int, empty_tiles: float
+) -> tuple[Trial, str]:
+    """The program with random operands, and the device that it is to run on."""
+    from bitmlir.tools.check import Trial
+
+    device = _device_for(target)
+    if device is None and target.is_gpu:
+        print(f"{NAME}: no GPU here runs {target.name}: running the program compiled for the CPU", file=sys.stderr)
+        executable = program.compiled(get_target("cpu"))
+    return Trial.start(executable, program.content, seed, empty_tiles), str(device or "cpu")
+
+
+def _checked(trial: Trial) -> int:
+    from bitmlir.tools.evaluate import UnknownOperationError
+
+    try:
+        return trial.check()
+    except UnknownOperationError as error:  # not the same as a wrong result, which a script must be able to tell
+        raise click.UsageError(f"--check: {error}") from error
+
+
+def _summary(seconds: Sequence[float], program: _Program) -> str:
+    """How long runs took, and for a product how many operations a second that is."""
+    median = statistics.median(seconds)
+    text = f"median {median * 1e3:.4g} ms, least {min(seconds) * 1e3:.4g} ms of {len(seconds)} runs"
+    if isinstance(program.content, MatmulSpec):
+        text += f", {program.content.operations / median * 1e-12:.4g} TOPS by the median"
+    return text
+
+
+# --- what is known --------------------------------------------------------------------------------
+
+
+def _version() -> str:
+    return f"{NAME} {__version__} (MLIR {metadata.version('xtc-mlir-python-bindings')})\n"
+
+
+def _target_table() -> str:
+    rows = [("NAME", "BIT OPERATIONS", "INSTRUCTION", "COPY", "PTX", "SUMMARY")]
+    for target in TARGETS.values():
+        operations = ", ".join(target.operations) + (" (emulated)" if target.emulated else "")
+        needs = (target.instruction or "-", target.copy or "-", target.ptx_features or "-")
+        rows.append((target.name, operations, *needs, target.summary))
+    return _aligned(rows)
+
+
+def _environment() -> str:
+    return _aligned(
+        [("NAME", "VALUE", "MEANING"), *((n, value or "(unset)", text) for n, value, text in settings.table())]
+    )
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table as text, its columns two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
