@@ -1,0 +1,45 @@
+# The commands of the project. Each sets up what it needs, by pip, in .venv: `make help` lists them.
+# PYTHON chooses the interpreter that .venv is made from; `make clean` before changing it.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: help demo test lint clean
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/demo.stamp ## classify real digits on the GPU or CPU; ARGS="--mnist DIR" for MNIST, ARGS=--help for more
+	@$(RUN) docs/demo/demo.py $(ARGS)
+
+test: $(VENV)/test.stamp ## run all tests; ARGS="-k name" for some of them
+	@$(RUN) -m pytest -q $(ARGS)
+
+lint: $(VENV)/lint.stamp $(VENV)/links/bitmlir ## check style, format and types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@PYTHONPATH=$(VENV)/links $(RUN) -m pyright --pythonpath $(RUN)
+
+clean: ## remove what these commands made
+	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# What each command needs; a stamp older than pyproject.toml is made anew.
+$(VENV)/demo.stamp: PACKAGES = -e '.[demo,cuda]'
+$(VENV)/test.stamp: PACKAGES = -e '.[test,cuda]'
+$(VENV)/lint.stamp: PACKAGES = -e '.[dev]'
+
+$(VENV)/%.stamp: pyproject.toml
+	@echo "setting up $(VENV) for 'make $*'"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "bitmlir needs Python 3.10 or later: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install -qq --disable-pip-version-check $(PACKAGES)
+	@touch $@
+
+# Pyright does not follow setuptools' package-dir mapping: it gets the packages where Python imports them from.
+$(VENV)/links/bitmlir:
+	@mkdir -p $@
+	@ln -s $(addprefix $(CURDIR)/,bitmlir/__init__.py dialects lowering tools) $@
