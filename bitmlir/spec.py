@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 
-from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.encoding import Encoding, range_fault
 from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.dialects.layout import LARGEST_SIZE
 
@@ -61,12 +61,8 @@ class MatmulSpec:
                 raise ShapeError(f"{name} must be a whole number from 1 to {LARGEST_SIZE}, got {size!r}")
             object.__setattr__(self, name, operator.index(size))  # numpy's integers become Python's
         lhs, rhs = Encoding.parse(self.lhs), Encoding.parse(self.rhs)
-        if self.k * lhs.magnitude * rhs.magnitude >= 2**31:
-            limit = (2**31 - 1) // (lhs.magnitude * rhs.magnitude)
-            raise ShapeError(
-                f"k = {self.k} with '{lhs}' (up to ±{lhs.magnitude}) times '{rhs}' (up to ±{rhs.magnitude}) can leave "
-                f"int32: split the product along k into parts of at most {limit}"
-            )
+        if fault := range_fault(lhs, rhs, self.k):
+            raise ShapeError(fault)
         if self.out not in RESULTS:
             raise InputError(f"unknown result {self.out!r}: expected one of {', '.join(RESULTS)}")
         if (self.row_scale or self.column_scale or self.bias) and self.out not in FLOATS:

@@ -20,7 +20,7 @@ from typing import Any
 from mlir import ir
 from mlir.dialects import arith, gpu, tensor
 
-from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.encoding import Encoding, range_fault
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import (
     array_fault,
@@ -28,7 +28,6 @@ from bitmlir.dialects.faults import (
     element_fault,
     memref_fault,
     packed_fault,
-    range_fault,
     zeros_fault,
 )
 from bitmlir.dialects.layout import BITS_PER_WORD, tile_counts, words_per_row

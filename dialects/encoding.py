@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from bitmlir.dialects.errors import EncodingError
 
-__all__ = ["Encoding"]
+__all__ = ["Encoding", "range_fault"]
 
 Kind = Literal["u", "i", "bipolar", "ternary"]
 
@@ -131,3 +131,14 @@ class Encoding:
     def magnitude(self) -> int:
         """Largest absolute value of an element."""
         return max(-self.minimum, self.maximum)
+
+
+def range_fault(lhs: Encoding, rhs: Encoding, k: int) -> str | None:
+    """Why a product of K elements could leave int32."""
+    if k * lhs.magnitude * rhs.magnitude < 2**31:
+        return None
+    limit = (2**31 - 1) // (lhs.magnitude * rhs.magnitude)
+    return (
+        f"K = {k} with '{lhs}' (up to ±{lhs.magnitude}) times '{rhs}' (up to ±{rhs.magnitude}) can leave int32: "
+        f"split the product along K into parts of at most {limit}"
+    )

@@ -9,9 +9,9 @@ from mlir import ir
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import InputError
 from bitmlir.dialects.layout import LARGEST_SIZE
-from bitmlir.dialects.types import encoding_of
+from bitmlir.dialects.types import constant_of, encoding_of
 
-__all__ = ["array_fault", "body_fault", "element_fault", "memref_fault", "packed_fault", "range_fault", "zeros_fault"]
+__all__ = ["array_fault", "body_fault", "element_fault", "memref_fault", "packed_fault", "zeros_fault"]
 
 ELEMENTS = ("i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64")  # of plain results
 
@@ -84,17 +84,6 @@ def element_fault(type_: ir.Type) -> str | None:
     return f"the result must have elements of {', '.join(ELEMENTS[:-1])} or {ELEMENTS[-1]}, but is {type_}"
 
 
-def range_fault(lhs: Encoding, rhs: Encoding, k: int) -> str | None:
-    """Why a product of K elements could leave int32."""
-    if k * lhs.magnitude * rhs.magnitude < 2**31:
-        return None
-    limit = (2**31 - 1) // (lhs.magnitude * rhs.magnitude)
-    return (
-        f"K = {k} with '{lhs}' (up to ±{lhs.magnitude}) times '{rhs}' (up to ±{rhs.magnitude}) can leave int32: "
-        f"split the product along K into parts of at most {limit}"
-    )
-
-
 def zeros_fault(zeros: ir.Value | None, encoding: Encoding, rows: int) -> str | None:
     """What is wrong with the zero points of a `bit.pack`."""
     if not encoding.has_row_zeros:
@@ -131,7 +120,7 @@ def _read_fault(op: ir.OpView, block: ir.Block, sizes: tuple[int, int]) -> str |
     axes = list(zip(block.arguments[-2:], ("row", "column"), sizes, strict=True))
     for index, size in zip(indices, ir.ShapedType(array.type).shape, strict=True):
         axis = next(((word, count) for argument, word, count in axes if index == argument), None)
-        constant = _constant(index)
+        constant = constant_of(index)
         if axis is not None:
             word, count = axis
             if size != count:
@@ -175,11 +164,11 @@ def _operand_fault(op: ir.OpView) -> str | None:
         if _width(wide) == 64 and _width(narrow) == 16:
             return f"{name} in its region must not go from {wide} to {narrow} at once: go through f32"
     if name in _DIVISIONS:
-        divisor = _constant(op.operation.operands[1])
+        divisor = constant_of(op.operation.operands[1])
         if divisor is None or divisor in (0, -1):
             return f"{name} in its region must divide by a constant other than 0 and -1"
     if name in _SHIFTS:
-        by, width = _constant(op.operation.operands[1]), _width(op.operation.operands[0].type)
+        by, width = constant_of(op.operation.operands[1]), _width(op.operation.operands[0].type)
         if by is None or not 0 <= by < width:
             return f"{name} in its region must shift by a constant from 0 to {width - 1}"
     return None
@@ -187,11 +176,3 @@ def _operand_fault(op: ir.OpView) -> str | None:
 
 def _width(type_: ir.Type) -> int:
     return type_.width if isinstance(type_, (ir.IntegerType, ir.FloatType)) else 64
-
-
-def _constant(value: ir.Value) -> int | None:
-    """The number that a value is known to be."""
-    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "arith.constant":
-        return None
-    attribute = value.owner.operation.attributes["value"]
-    return attribute.value if isinstance(attribute, ir.IntegerAttr) else None

@@ -11,7 +11,15 @@ from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.layout import tile_counts
 
-__all__ = ["bitwise_name", "encoding_in", "encoding_of", "packed_type", "require_encoding", "tiles_shape"]
+__all__ = [
+    "bitwise_name",
+    "constant_of",
+    "encoding_in",
+    "encoding_of",
+    "packed_type",
+    "require_encoding",
+    "tiles_shape",
+]
 
 
 def packed_type(shape: Sequence[int], encoding: Encoding | str) -> ir.RankedTensorType:
@@ -65,3 +73,11 @@ def tiles_shape(rows: int, k: int, encoding: Encoding) -> list[int]:
 def bitwise_name(attribute: ir.Attribute) -> str:
     """The name in a `#bit.bitwise` attribute: "and" or "xor"."""
     return str(attribute).split('"')[1]
+
+
+def constant_of(value: ir.Value) -> int | None:
+    """The number that a value is known to be."""
+    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "arith.constant":
+        return None
+    attribute = value.owner.operation.attributes["value"]
+    return attribute.value if isinstance(attribute, ir.IntegerAttr) else None

@@ -14,6 +14,7 @@ from typing import Protocol
 from mlir import ir
 
 from bitmlir.dialects import bit
+from bitmlir.dialects.types import constant_of
 
 __all__ = ["Chain", "ChainLink", "ElementBuilder", "Elements", "Grid", "chains_of"]
 
@@ -168,7 +169,7 @@ def _link(op: bit.PlaneProductOp, before: ir.Value) -> ChainLink | None:
             return None
         owner = value.owner.operation
         operands = list(owner.operands)
-        if owner.name == "arith.shli" and (by := _constant(operands[1])) is not None:
+        if owner.name == "arith.shli" and (by := constant_of(operands[1])) is not None:
             link, value = replace(link, shift=link.shift + by), operands[0]
         elif owner.name == "arith.subi" and _is_zero(operands[0]):
             link, value = replace(link, negate=not link.negate), operands[1]
@@ -177,13 +178,5 @@ def _link(op: bit.PlaneProductOp, before: ir.Value) -> ChainLink | None:
     return link if len(list(before.uses)) == 1 else None
 
 
-def _constant(value: ir.Value) -> int | None:
-    """The number that a value is known to be."""
-    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "arith.constant":
-        return None
-    attribute = value.owner.operation.attributes["value"]
-    return attribute.value if isinstance(attribute, ir.IntegerAttr) else None
-
-
 def _is_zero(value: ir.Value) -> bool:
-    return _constant(value) == 0
+    return constant_of(value) == 0
