@@ -87,10 +87,8 @@ def _result_type(spec: MatmulSpec) -> ir.Type:
 
 def _threshold(values: dict[str, ir.Value], acc: ir.Value, col: ir.Value) -> ir.Value:
     """(acc ≥ threshold[col]) ≠ flip[col]"""
-    reached = arith.cmpi(arith.CmpIPredicate.sge, acc, bit.extract(values["threshold"], col))
-    flip = bit.extract(values["flip"], col)
-    flipped = arith.cmpi(arith.CmpIPredicate.ne, flip, arith.constant(flip.type, 0))
-    return arith.xori(reached, flipped)
+    limit, flip = (bit.extract(values[name], col) for name in ("threshold", "flip"))
+    return bit.threshold(acc, limit, arith.cmpi(arith.CmpIPredicate.ne, flip, arith.constant(flip.type, 0)))
 
 
 def _scaled(spec: MatmulSpec, values: dict[str, ir.Value], acc: ir.Value, row: ir.Value, col: ir.Value) -> ir.Value:

@@ -409,20 +409,28 @@ class PlanePackOp(DialectOp):
     encoding = Attr(attribute_named("bit", "encoding"))
 
     def check(self) -> str | None:
-        try:
-            encoding = encoding_in(self.encoding)
-        except EncodingError as error:
-            return f"encoding: {error}"
-        if fault := memref_fault(self.source.type, "the source", ("M", "K"), ("i8", "i16", "i32")):
+        if fault := _planes_fault(self, self.source, "the source", ("i8", "i16", "i32")):
             return fault
-        rows, k = ir.MemRefType(self.source.type).shape
-        if fault := memref_fault(self.planes.type, "planes", (encoding.bits, rows, words_per_row(k))):
-            return fault
+        encoding, rows = encoding_in(self.encoding), ir.MemRefType(self.source.type).shape[0]
         if encoding.has_row_zeros and (self.zeros is None or self.out_zeros is None):
             return f"encoding '{encoding}' needs zeros and out_zeros"
         named = (("sums", self.sums), ("zeros", self.zeros), ("out_zeros", self.out_zeros))
         faults = (memref_fault(value.type, name, (rows,)) for name, value in named if value is not None)
         return next(filter(None, faults), None) or _no_zeros_fault(encoding, self.zeros, self.out_zeros)
+
+
+def _planes_fault(
+    op: PlanePackOp | PlaneUnpackOp, integers: ir.Value, name: str, elements: tuple[str, ...]
+) -> str | None:
+    """Why an op's planes are not those of a matrix of integers in its encoding."""
+    try:
+        encoding = encoding_in(op.encoding)
+    except EncodingError as error:
+        return f"encoding: {error}"
+    if fault := memref_fault(integers.type, name, ("M", "K"), elements):
+        return fault
+    rows, k = ir.MemRefType(integers.type).shape
+    return memref_fault(op.planes.type, "planes", (encoding.bits, rows, words_per_row(k)))
 
 
 def _no_zeros_fault(encoding: Encoding, *zeros: ir.Value | None) -> str | None:
@@ -445,15 +453,9 @@ class PlaneUnpackOp(DialectOp):
     encoding = Attr(attribute_named("bit", "encoding"))
 
     def check(self) -> str | None:
-        try:
-            encoding = encoding_in(self.encoding)
-        except EncodingError as error:
-            return f"encoding: {error}"
-        if fault := memref_fault(self.out.type, "out", ("M", "K"), ("i8", "i16")):
+        if fault := _planes_fault(self, self.out, "out", ("i8", "i16")):
             return fault
-        rows, k = ir.MemRefType(self.out.type).shape
-        if fault := memref_fault(self.planes.type, "planes", (encoding.bits, rows, words_per_row(k))):
-            return fault
+        encoding = encoding_in(self.encoding)
         if encoding.has_row_zeros and self.zeros is None:
             return f"encoding '{encoding}' needs zeros"
         return _no_zeros_fault(encoding, self.zeros)

@@ -1,1 +1,1 @@
-""""""
+"""The command-line tools: `bitmlir-opt` and `bitmlir-codegen`."""
