@@ -1,7 +1,8 @@
 """Arrays of other libraries: into numpy, and back into the library the caller used.
 
 Nothing but numpy is imported here. Other libraries are met through the protocols they share (the array interface,
-`__array__`, DLPack, the CUDA array interface); torch is touched only when a tensor given to us has already loaded it.
+`__array__`, DLPack, the CUDA array interface); torch, CuPy and JAX are touched only when an array given to us has
+already loaded them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from bitmlir.dialects.errors import BitmlirError, InputError, ShapeError
+from bitmlir.runtime.buffers import is_dense
+from bitmlir.runtime.dlpack import CUDA_DEVICES
+from bitmlir.runtime.dtypes import numpy_dtype
+from bitmlir.runtime.libraries import library_of
 
-__all__ = ["as_integers", "as_numpy", "is_device_array", "like", "require_layout"]
+__all__ = ["as_integers", "as_numpy", "as_writable", "is_device_array", "like", "require_layout"]
 
-_CUDA_DEVICES = (2, 13)  # kDLCUDA and kDLCUDAManaged of DLDeviceType in dlpack.h; pinned host memory (3) is host memory
 _BFLOAT16 = "bfloat16"  # numpy knows it through ml_dtypes only, whose types report the kind of raw bytes
 
 
@@ -27,7 +31,7 @@ def is_device_array(x: Any) -> bool:
         False
     """
     # DLPack first: torch answers it for every tensor, but raises on the other for tensors that require a gradient.
-    if hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) in _CUDA_DEVICES:
+    if hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) in CUDA_DEVICES:
         return True
     return hasattr(x, "__cuda_array_interface__")
 
@@ -78,19 +82,67 @@ def as_integers(x: Any, name: str = "array") -> np.ndarray:
     return array
 
 
-def like(result: np.ndarray, example: Any) -> Any:
-    """`result` in the library of `example`: a torch tensor for a torch CPU tensor, else the numpy array itself.
+def as_writable(x: Any, name: str = "out") -> np.ndarray:
+    """x as a numpy array that shares its memory, so that what is written there is written to x.
+
+    Raises:
+        InputError: x is neither a numpy array nor a torch tensor on the CPU, or one that numpy cannot read.
+
+    Example:
+        >>> x = np.zeros(2)
+        >>> as_writable(x) is x
+        True
+    """
+    if not isinstance(x, np.ndarray) and library_of(x) != "torch":
+        raise InputError(
+            f"{name} must be a numpy array, a torch tensor, or an array in GPU memory, to be written into; "
+            f"got {_type_name(x)}"
+        )
+    return as_numpy(x, name)
+
+
+def like(result: Any, example: Any) -> Any:
+    """`result`, a numpy or device array, in the library and on the device of `example`: torch, CuPy or JAX.
+
+    For any other example it is the result itself. Memory is shared, but in two cases: results that have to move to
+    another device, and results on a GPU for JAX, whose arrays never change, while the next run would change these.
+
+    Raises:
+        InputError: that library cannot take the result.
 
     Example:
         >>> like(np.zeros(2), [1, 2])
         array([0., 0.])
     """
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(example, torch.Tensor) or is_device_array(example):
+    library = library_of(example)
+    if library is None:
         return result
+    deliver = {"torch": _to_torch, "cupy": _to_cupy, "jax": _to_jax}[library]
+    try:
+        return deliver(sys.modules[library], result, example)
+    except Exception as error:  # a type that the library lacks, say: CuPy has no bf16
+        raise InputError(
+            f"the result ({result.dtype} of shape {result.shape}) is no {library} array: {error}"
+        ) from error
+
+
+def _to_torch(torch: Any, result: Any, example: Any) -> Any:
+    if not isinstance(result, np.ndarray):
+        return torch.from_dlpack(result)
     if result.dtype.name == _BFLOAT16:  # torch.from_numpy knows numpy's own types only
-        return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(result)
+        return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16).to(example.device)
+    return torch.from_numpy(result).to(example.device)
+
+
+def _to_cupy(cupy: Any, result: Any, example: Any) -> Any:
+    return cupy.asarray(result) if isinstance(result, np.ndarray) else cupy.from_dlpack(result)
+
+
+def _to_jax(jax: Any, result: Any, example: Any) -> Any:
+    if isinstance(result, np.ndarray):
+        return jax.device_put(result, min(example.devices(), key=lambda device: device.id))
+    # Copied before this returns: JAX's own stream does not wait for the next run, or hold it up.
+    return jax.numpy.copy(jax.dlpack.from_dlpack(result)).block_until_ready()
 
 
 def require_layout(x: Any, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
@@ -104,7 +156,7 @@ def require_layout(x: Any, name: str, dtype: type[np.generic], shape: tuple[int,
         actual, actual_shape, contiguous = x.dtype, x.shape, x.flags.c_contiguous
     elif (interface := getattr(x, "__cuda_array_interface__", None)) is not None:
         actual, actual_shape = np.dtype(interface["typestr"]), tuple(interface["shape"])
-        contiguous = interface.get("strides") in (None, _c_strides(actual_shape, actual.itemsize))
+        contiguous = is_dense(actual_shape, interface.get("strides"), actual.itemsize)
     else:
         raise InputError(
             f"{name} must be a numpy array or a CUDA array (__cuda_array_interface__), got {_type_name(x)}: "
@@ -133,12 +185,10 @@ def _to_host(x: Any, name: str) -> Any:
 
 
 def _to_numpy(x: Any) -> np.ndarray:
+    if library_of(x) == "torch" and x.dtype == sys.modules["torch"].bfloat16:
+        return x.view(sys.modules["torch"].int16).numpy().view(numpy_dtype("bf16"))
     only_dlpack = hasattr(x, "__dlpack__") and not (hasattr(x, "__array__") or hasattr(x, "__array_interface__"))
     return np.from_dlpack(x) if only_dlpack else np.asarray(x)
-
-
-def _c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    return tuple(itemsize * int(np.prod(shape[i + 1 :])) for i in range(len(shape)))
 
 
 def _type_name(x: Any) -> str:

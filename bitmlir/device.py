@@ -19,7 +19,7 @@ def to_device(operand: Operand) -> Operand:
 
     Raises:
         InputError: something else.
-        DeviceError: no GPU, or not enough memory on it.
+        DeviceError: no GPU, or not enough memory on it, in which case none of it stays in use.
     """
     from bitmlir.runtime.driver import DeviceArray
 
@@ -30,5 +30,4 @@ def to_device(operand: Operand) -> Operand:
         raise InputError(f"to_device takes a Packed matrix or a TileBitmap, got {type(operand).__name__}")
     if isinstance(operand, TileBitmap):
         return dataclasses.replace(operand, words=moved(operand.words))
-    planes, sums, zeros = moved(operand.planes), moved(operand.sums), moved(operand.zeros)
-    return dataclasses.replace(operand, planes=planes, sums=sums, zeros=zeros)
+    return dataclasses.replace(operand, **{name: moved(getattr(operand, name)) for name in ("planes", "sums", "zeros")})

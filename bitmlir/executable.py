@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 import os
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from bitmlir.arrays import as_integers, as_numpy, is_device_array, like
+from bitmlir.arrays import as_integers, as_numpy, as_writable, is_device_array, like
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import BundleError, EncodingError, InputError, ShapeError
+from bitmlir.explanation import Explanation
 from bitmlir.formats.packed import Packed, pack
 from bitmlir.formats.tiles import TileBitmap
+from bitmlir.runtime.buffers import require_apart, require_host_array
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.dtypes import numpy_dtype
+from bitmlir.runtime.libraries import LEGACY_STREAM, library_of, stream_of
 from bitmlir.runtime.plan import Plan, Value
 
 __all__ = ["BoundCall", "Executable", "load"]
+
+_log = logging.getLogger("bitmlir")
 
 
 def load(path: str | os.PathLike[str]) -> Executable:
@@ -51,38 +57,66 @@ class Executable:
         results = ", ".join(_describe(value) for value in self.plan.results)
         return f"<Executable {self.plan.name}({arguments}) -> {results} for {self.target}>"
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    def __call__(self, *arguments: Any, out: Any = None, **named: Any) -> Any:
         """Run the program on its arguments, by position or name.
 
         A packed argument is a `Packed`, or an array of integers, which is checked and packed; a tile bitmap is a
-        `TileBitmap`; other arguments are arrays, or numbers to be repeated. Arrays may be numpy's, torch's, CuPy's.
-        The row sums of a `Packed` and the bits of a `TileBitmap` are taken as they are: their `check` tests them.
-        Results are of the library and on the device of the first array; packed ones are `Packed`.
+        `TileBitmap`; other arguments are arrays, or numbers to be repeated. Arrays may be numpy's, torch's, CuPy's or
+        JAX's. The row sums of a `Packed` and the bits of a `TileBitmap` are taken as they are: their `check` tests
+        them. Results are of the library and on the device of the first array; packed ones are `Packed`.
+
+        out: what to write the result into and to return: an array of its shape and type, in GPU memory or (numpy, or
+        torch on the CPU) in the host's; for a packed result a `Packed`; for several results a tuple of these, with None
+        for those that are to be new. It may share memory with no argument.
+
+        On a GPU the work is queued on the stream that is current in the library (torch, CuPy) of `out`, or else of the
+        first array, or else on the legacy default one. Results there are ready for what is queued on that stream next.
+        What other libraries and streams still do to arguments is waited for when they are bound.
 
         Raises:
-            InputError: an argument is missing, unknown, or not of its type.
+            InputError: an argument is missing, unknown, or not of its type; or `out` does not fit.
             ShapeError: a shape does not fit.
             EncodingError: values outside the encoding.
-            DeviceError: no GPU, or an error on it.
+            DeviceError: no GPU, or an error on it. Out of memory leaves arguments and `out` as they were.
             BundleError: the program was compiled for another kind of GPU.
         """
-        return self.bind(*arguments, **named)()
+        return self.bind(*arguments, out=out, **named)()
 
-    def bind(self, *arguments: Any, **named: Any) -> BoundCall:
+    def bind(self, *arguments: Any, out: Any = None, **named: Any) -> BoundCall:
         """The program with its arguments in place, to run again and again (see `__call__`).
 
-        Device arrays are used where they lie; results of each run overwrite those of the run before.
+        Device arrays are used where they lie, and each run reads what they then hold; results of each run overwrite
+        those of the run before.
         """
         given = self._match(arguments, named)
-        buffers: dict[str, Any] = {}
-        for value in self.plan.arguments:
-            for part, array in _parts(value, given[value.name]).items():
-                buffers[value.buffers[part]] = array
-        return BoundCall(self, buffers, next(iter(given.values()), None))
+        outs = _match_results(self.plan.results, out)
+        read = {
+            value.buffers[part]: array
+            for value in self.plan.arguments
+            for part, array in _parts(value, given[value.name]).items()
+        }
+        written = {
+            value.buffers[part]: array for value, target in outs for part, array in _result_parts(value, target).items()
+        }
+        return BoundCall(self, read, written, outs, _first_array(given.values()))
+
+    def explain(self) -> Explanation:
+        """What each launch has to do, the time that no kernel could beat, the tile that was chosen and why, and what to
+        expect, with its parts. It is made when the program is compiled; `print` shows it.
+
+        Raises:
+            InputError: the program is for the CPU, or was compiled by a bitmlir that explained nothing yet.
+        """
+        if self.target == "cpu":
+            raise InputError("the cost model knows GPUs only: compile for one, such as target='sm_90a'")
+        if "explain" not in self._bundle.stages:
+            made_by = self._bundle.versions.get("bitmlir", "an earlier version")
+            raise InputError(f"the program holds no explanation: bitmlir {made_by} compiled it; compile it again")
+        return Explanation.from_json(self._bundle.stages["explain"].decode())
 
     def emit(self, stage: str) -> str | bytes:
         """The program at a level: "bit", "planes", "gpu" (CPU: "vector"), "nvvm" (CPU: "cpu"), "llvm", "ptx", "cubin";
-        or "bundle", what `save` writes.
+        or "bundle", what `save` writes; or "explain", what `explain` reads.
 
         Raises:
             InputError: the program has no such level.
@@ -160,77 +194,182 @@ class Executable:
 class BoundCall:
     """A program with its arguments in place. Calling it runs it and returns its results."""
 
-    def __init__(self, executable: Executable, buffers: dict[str, Any], example: Any) -> None:
-        """Made by `Executable.bind`."""
-        self._executable, self._example = executable, example
-        plan, program = executable.plan, executable._load()
-        if executable.target == "cpu":
-            for buffer in plan.buffers:
-                if buffer.name not in buffers:
-                    buffers[buffer.name] = np.empty(buffer.shape, numpy_dtype(buffer.dtype))
-                elif not isinstance(buffers[buffer.name], np.ndarray):
-                    buffers[buffer.name] = as_numpy(buffers[buffer.name], buffer.name)
-            self._run = program.bind(buffers).run
-            self._buffers = buffers
+    def __init__(
+        self,
+        executable: Executable,
+        read: Mapping[str, Any],
+        written: Mapping[str, Any],
+        outs: list[tuple[Value, Any]],
+        example: Any,
+    ) -> None:
+        """Made by `Executable.bind`. read, written: arrays given for buffers; example: where results are to lie."""
+        program = executable._load()
+        self._is_on_gpu = executable.target != "cpu"
+        self._stream_source: Any = None  # whose library says on which stream to run
+        into_host: dict[str, np.ndarray] = {}  # copied to from GPU memory after each call
+        if self._is_on_gpu:
+            on_device = (array for array in (*written.values(), example) if is_device_array(array))
+            self._stream_source = next((array for array in on_device if library_of(array)), None)
+            into_host = _host_results(executable.plan, written)
+            given = {name: array for name, array in {**read, **written}.items() if name not in into_host}
+            buffers = _on_gpu(given, program.device, self._current_stream())
         else:
-            from bitmlir.runtime.driver import DeviceArray
-
-            on_device = {
-                name: DeviceArray.from_numpy(a) if isinstance(a, np.ndarray) else DeviceArray.share(a, name)
-                for name, a in buffers.items()
-            }
-            self._bound = program.bind(on_device)
-            self._run, self._buffers = self._bound.run, self._bound.buffers
+            buffers = {name: as_numpy(array, name) for name, array in read.items()}
+            buffers |= {name: _host_target(array, name) for name, array in written.items()}
+        self._bound = program.bind(buffers)
+        self._run: Callable[[Any], None] = self._bound.run
+        self._collectors = [_collector(value, out, self._bound.buffers, into_host, example) for value, out in outs]
 
     def __call__(self) -> Any:
         """Run once and return the result, or a tuple of them."""
-        self._run()
-        results = tuple(self._result(value) for value in self._executable.plan.results)
+        self.run()
+        results = tuple([collect() for collect in self._collectors])
         return results[0] if len(results) == 1 else results
 
-    def run(self) -> None:
-        """Run once; on a GPU this returns before it is done."""
-        self._run()
+    def run(self, stream: Any = None) -> None:
+        """Run once; on a GPU this returns before it is done, and an `out` in host memory is left as it was.
+
+        stream: the handle of a CUDA stream, or anything with `__cuda_stream__`; by default the one of `Executable`.
+
+        Raises:
+            InputError: a stream on the CPU, or something else than a stream.
+            DeviceError: the driver reported an error.
+        """
+        self._run(self._current_stream() if stream is None else stream)
+
+    def graph(self) -> BoundCall:
+        """The same call with all its launches recorded as one CUDA graph, which the driver replays at once.
+
+        It uses the same buffers, and saves host time where a program has many short launches. On the CPU it is the call
+        itself.
+
+        Raises:
+            DeviceError: the driver reported an error.
+        """
+        if not self._is_on_gpu:
+            return self
+        recorded = copy.copy(self)
+        recorded._run = self._bound.graph().run
+        return recorded
 
     def time(self, repeats: int = 20) -> list[float]:
         """Seconds that one run takes, measured `repeats` times after a warm-up (GPU: between events, by CUDA graph)."""
-        if self._executable.target != "cpu":
+        if self._is_on_gpu:
             return self._bound.time(repeats)
         import time
 
         seconds = []
         for _ in range(repeats + 2):
             start = time.perf_counter()
-            self._run()
+            self._run(None)
             seconds.append(time.perf_counter() - start)
         return seconds[2:]
 
-    def _result(self, value: Value) -> Any:
-        """A result where the first argument lies: on the GPU, or on the host as a copy, safe from later runs."""
-        example = self._example.planes if isinstance(self._example, Packed) else self._example
-        arrays = {part: self._buffers[name] for part, name in value.buffers.items()}
-        if isinstance(next(iter(arrays.values())), np.ndarray):
-            arrays = {part: array.copy() for part, array in arrays.items()}
-        elif not is_device_array(example):
-            arrays = {part: array.numpy() for part, array in arrays.items()}
-        if value.kind == "packed":
-            rows, k = value.shape
-            planes = arrays["planes"].view(np.uint32)
-            return Packed(planes, arrays["sums"], Encoding.parse(value.encoding or ""), (rows, k), arrays.get("zeros"))
-        if isinstance(self._example, Packed):
-            return arrays["values"]
-        deliver = like if isinstance(arrays["values"], np.ndarray) else _in_library
-        return deliver(arrays["values"], example)
+    def _current_stream(self) -> int | None:
+        """Where a run goes if it is not told: None is the legacy default stream, and the CPU."""
+        return None if self._stream_source is None else stream_of(self._stream_source)
 
 
-def _in_library(array: Any, example: Any) -> Any:
-    """A device array as the library of `example` sees it."""
-    library = type(example).__module__.partition(".")[0]
-    if library == "torch":
-        return sys.modules["torch"].as_tensor(array, device=example.device)
-    if library == "cupy":
-        return sys.modules["cupy"].asarray(array)
-    return array
+def _on_gpu(arrays: Mapping[str, Any], device: Any, stream: int | None) -> dict[str, Any]:
+    """The arrays in the device's memory, for use on that stream: those of numpy as copies, others where they lie."""
+    from bitmlir.runtime.driver import DeviceArray
+
+    def placed(name: str, array: Any) -> Any:
+        if isinstance(array, np.ndarray):
+            return DeviceArray.from_numpy(array, device)
+        return DeviceArray.share(array, name, LEGACY_STREAM if stream is None else stream)
+
+    return {name: placed(name, array) for name, array in arrays.items()}
+
+
+# --- results ----------------------------------------------------------------------------------------
+
+
+def _match_results(results: tuple[Value, ...], out: Any) -> list[tuple[Value, Any]]:
+    """Each result with what it is to be written into, or None."""
+    if out is None:
+        outs: Iterable[Any] = (None,) * len(results)
+    elif len(results) == 1:
+        outs = (out,)
+    elif isinstance(out, (tuple, list)) and len(out) == len(results):
+        outs = out
+    else:
+        names = ", ".join(value.name for value in results)
+        raise InputError(f"out must be a tuple of {len(results)} for the results {names}, got {type(out).__name__}")
+    return list(zip(results, outs, strict=True))
+
+
+def _result_parts(value: Value, out: Any) -> dict[str, Any]:
+    """The arrays that a result is written into, by part; none for a new one."""
+    if out is None:
+        return {}
+    if value.kind != "packed":
+        parts = {"values": out}
+    elif isinstance(out, Packed):
+        parts = _arrays_of(value, out, f"out for {value.name}")
+    else:
+        raise InputError(f"out for {value.name} must be a Packed in '{value.encoding}', got {type(out).__name__}")
+    if any(library_of(array) == "jax" for array in parts.values()):
+        raise InputError(f"out for {value.name} is a JAX array, which never changes: leave it out and take the result")
+    return parts
+
+
+def _host_results(plan: Plan, written: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Those arrays for results that are in host memory, checked as a program on the CPU would check them."""
+    arrays = {name: as_writable(array, name) for name, array in written.items() if not is_device_array(array)}
+    for name, array in arrays.items():
+        require_host_array(plan.buffer(name), array, is_written=True)
+    require_apart({name: (array.ctypes.data, array.nbytes) for name, array in arrays.items()})
+    return arrays
+
+
+def _host_target(array: Any, name: str) -> np.ndarray:
+    """A result's memory on the host, for a program that runs there."""
+    if is_device_array(array):
+        raise InputError(f"{name} is in GPU memory, but the program is for the CPU: give a numpy array")
+    return as_writable(array, name)
+
+
+def _collector(
+    value: Value, out: Any, buffers: Mapping[str, Any], into_host: Mapping[str, np.ndarray], example: Any
+) -> Callable[[], Any]:
+    """What makes the result after each run. Views that do not change from run to run are made once, here."""
+    if out is not None:
+        copies = [(buffers[name], into_host[name]) for name in value.buffers.values() if name in into_host]
+        return lambda: _copied(copies, out)
+    arrays = {part: buffers[name] for part, name in value.buffers.items()}
+    is_on_host = isinstance(next(iter(arrays.values())), np.ndarray) or not is_device_array(example)
+    if is_on_host or library_of(example) == "jax":
+        return lambda: _result(value, arrays, example, is_on_host)
+    result = _result(value, arrays, example, is_on_host)
+    return lambda: result
+
+
+def _copied(copies: list[tuple[Any, np.ndarray]], out: Any) -> Any:
+    for source, target in copies:
+        source.copy_to(target)
+    return out
+
+
+def _result(value: Value, arrays: Mapping[str, Any], example: Any, is_on_host: bool) -> Any:
+    """A result where the example lies: on the GPU in place, or on the host as a copy, safe from later runs."""
+    if is_on_host:
+        arrays = {part: np.array(array) for part, array in arrays.items()}
+    if value.kind != "packed":
+        return like(arrays["values"], example)
+    arrays = {**arrays, "planes": arrays["planes"].view(np.uint32)}
+    if not is_on_host:
+        arrays = {part: like(array, example) for part, array in arrays.items()}
+    encoding = Encoding.parse(value.encoding or "")
+    return Packed(arrays["planes"], arrays["sums"], encoding, value.shape, arrays.get("zeros"))
+
+
+def _first_array(given: Iterable[Any]) -> Any:
+    """What says where results are to lie: the first argument's array."""
+    first = next(iter(given), None)
+    if isinstance(first, Packed):
+        return first.planes
+    return first.words if isinstance(first, TileBitmap) else first
 
 
 def _describe(value: Value) -> str:
@@ -253,7 +392,7 @@ def _parts(value: Value, given: Any) -> dict[str, Any]:
                 f"{value.name} must cover a {value.encoding} matrix of shape {value.shape}, "
                 f"but covers {given.encoding} of {given.shape}"
             )
-        return {"tiles": _words(given.words)}
+        return {"tiles": given.words}
     return {"values": _array(value, given)}
 
 
@@ -266,23 +405,16 @@ def _packed_parts(value: Value, given: Any) -> dict[str, Any]:
         if array.shape != value.shape:
             raise ShapeError(f"{value.name} must have the shape {value.shape}, got {array.shape}")
         given = pack(array, value.encoding, name=value.name)
-    if str(given.encoding) != value.encoding:
-        raise EncodingError(f"{value.name} must be in encoding '{value.encoding}', got '{given.encoding}'")
-    if given.shape != value.shape:
-        raise ShapeError(f"{value.name} must have the shape {value.shape}, got {given.shape}")
-    parts = {"planes": _words(given.planes), "sums": given.sums}
-    if "zeros" in value.buffers:
-        parts["zeros"] = given.zeros
-    return parts
+    return _arrays_of(value, given, value.name)
 
 
-def _words(words: Any) -> Any:
-    """Packed words as the plan's i32, without a copy."""
-    if not isinstance(words, np.ndarray):
-        from bitmlir.runtime.driver import DeviceArray
-
-        words = DeviceArray.share(words)
-    return words.view(np.int32)
+def _arrays_of(value: Value, packed: Packed, name: str) -> dict[str, Any]:
+    """The arrays of a packed matrix, if it is of the value's encoding and shape."""
+    if str(packed.encoding) != value.encoding:
+        raise EncodingError(f"{name} must be in encoding '{value.encoding}', got '{packed.encoding}'")
+    if packed.shape != value.shape:
+        raise ShapeError(f"{name} must have the shape {value.shape}, got {packed.shape}")
+    return {part: getattr(packed, part) for part in value.buffers}
 
 
 def _array(value: Value, given: Any) -> Any:
@@ -302,4 +434,6 @@ def _array(value: Value, given: Any) -> Any:
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
         if array.size and not (low <= array.min() and array.max() <= high):
             raise InputError(f"{value.name} must lie in {low}..{high}, but reaches {array.min()}..{array.max()}")
+    if array.size > 1 and not array.flags.c_contiguous:
+        _log.debug("%s is not C-contiguous, and is copied", value.name)
     return np.ascontiguousarray(array, dtype)

@@ -13,8 +13,9 @@ from mlir import ir
 from mlir.execution_engine import ExecutionEngine
 
 from bitmlir.dialects.errors import CompileError, InputError
+from bitmlir.runtime.buffers import complete_buffers, require_host_array
 from bitmlir.runtime.dtypes import numpy_dtype
-from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, Step
+from bitmlir.runtime.plan import Launch, Memset, Plan, Step
 
 __all__ = ["BoundProgram", "CpuProgram", "row_ranges"]
 
@@ -64,22 +65,16 @@ class CpuProgram:
         """The program on these buffers, by the names of the plan; results that are not given, and scratch, are new.
 
         Raises:
-            InputError: an argument's buffer is missing, a name is unknown, or an array does not fit its buffer.
+            InputError: an argument's buffer is missing, a name is unknown, an array does not fit its buffer, or one
+                that is written overlaps another.
         """
-        arguments = {name for value in self.plan.arguments for name in value.buffers.values()}
-        known = {buffer.name for buffer in self.plan.buffers}
-        if missing := arguments - buffers.keys():
-            raise InputError(f"no array given for buffer {', '.join(sorted(missing))}")
-        if unknown := buffers.keys() - known:
-            raise InputError(f"unknown buffer {', '.join(sorted(unknown))}: expected {', '.join(sorted(known))}")
-        bound: dict[str, np.ndarray] = {}
-        for buffer in self.plan.buffers:
-            array = buffers.get(buffer.name)
-            if array is None:
-                array = np.empty(buffer.shape, numpy_dtype(buffer.dtype))
-            else:
-                _require_fit(buffer, array, is_written=buffer.name not in arguments)
-            bound[buffer.name] = array
+        bound = complete_buffers(
+            self.plan,
+            buffers,
+            require=require_host_array,
+            address=lambda array: array.ctypes.data,
+            new=lambda buffer: np.empty(buffer.shape, numpy_dtype(buffer.dtype)),
+        )
         return BoundProgram(self, bound)
 
     def run(self, buffers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -128,8 +123,14 @@ class BoundProgram:
         self._program = program  # keeps the kernels in memory
         self._steps = [program._prepare(step, buffers) for step in program.plan.steps]
 
-    def run(self) -> None:
-        """Run once."""
+    def run(self, stream: None = None) -> None:
+        """Run once. There are no streams here: it is done when this returns.
+
+        Raises:
+            InputError: a stream is given.
+        """
+        if stream is not None:
+            raise InputError("a program for the CPU takes no stream: leave it out")
         for step in self._steps:
             step()
 
@@ -158,19 +159,6 @@ def _descriptor(array: np.ndarray) -> ctypes.Array:
     strides = [stride // array.itemsize for stride in array.strides]
     fields = [array.ctypes.data, array.ctypes.data, 0, *array.shape, *strides]
     return (ctypes.c_int64 * len(fields))(*fields)
-
-
-def _require_fit(buffer: Buffer, array: np.ndarray, *, is_written: bool) -> None:
-    expected = numpy_dtype(buffer.dtype)
-    same_bits = array.dtype.kind in "iu" and expected.kind in "iu" and array.dtype.itemsize == expected.itemsize
-    if array.shape != buffer.shape or not (array.dtype == expected or same_bits):
-        raise InputError(
-            f"buffer {buffer.name} must be {expected} of shape {buffer.shape}, got {array.dtype} of shape {array.shape}"
-        )
-    if not (array.flags.c_contiguous and array.flags.aligned):
-        raise InputError(f"buffer {buffer.name} must be C-contiguous and aligned: copy it with numpy.ascontiguousarray")
-    if is_written and not array.flags.writeable:
-        raise InputError(f"buffer {buffer.name} is written by the program, but the array is read-only: give a new one")
 
 
 def _available_cpus() -> int:

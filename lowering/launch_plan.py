@@ -10,7 +10,7 @@ from mlir.dialects import func, gpu, memref
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
-from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, Step, TensorMap, Value
+from bitmlir.runtime.plan import ONE_BLOCK, Buffer, Launch, Memset, Plan, Step, TensorMap, Value
 
 __all__ = ["read_plan"]
 
@@ -72,8 +72,7 @@ class _PlanReader:
         if isinstance(op, memref.AllocOp):
             self._add_buffer(op.memref, f"scratch.{len(self.buffers)}")
         elif isinstance(op, bit.TensorMapOp):
-            words, rows, planes = ir.DenseI64ArrayAttr(op.box)
-            self.names[op.result] = TensorMap(str(self.names[op.source]), (words, rows, planes))
+            self.names[op.result] = TensorMap(str(self.names[op.source]), tuple(ir.DenseI64ArrayAttr(op.box)))
         elif isinstance(op, gpu.MemsetOp):
             return Memset(str(self.names[op.dst]))
         elif isinstance(op, gpu.LaunchFuncOp):
@@ -89,7 +88,10 @@ class _PlanReader:
         grid, block = _sizes(operands[before : before + 3]), _sizes(operands[before + 3 : before + 6])
         kernel = str(op.attributes["kernel"]).split("::@")[-1]
         shared = 0 if op.dynamicSharedMemorySize is None else _integer(op.dynamicSharedMemorySize)
-        return Launch(kernel, grid, block, shared, tuple(self.names[v] for v in op.kernelOperands))
+        clusters = operands[before + 6 : before + sum(sizes[1:10])]  # three or none, after grid and block
+        cluster = _sizes(clusters) if clusters else ONE_BLOCK
+        arguments = tuple(self.names[v] for v in op.kernelOperands)
+        return Launch(kernel, grid, block, shared, arguments, cluster, "bit.overlap_previous" in op.attributes)
 
     def _call(self, op: func.CallOp) -> Launch:
         *arguments, _, last = op.operation.operands

@@ -6,6 +6,7 @@ j % 32 of word j // 32; rows are padded with zero bits to a multiple of 16 bytes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,8 @@ _INT32_MAX = 2**31 - 1
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A rows × k integer matrix as bit planes.
+    """A rows × k integer matrix as bit planes, or a batch of such matrices: then all arrays have one more dimension
+    [batch], before that of the rows.
 
     An element with the planes P_i has the value scale·Σ_i weights[i]·P_i + offset − zeros[row], with weights, scale
     and offset those of `encoding`; the last term is there for `u<p>@row` only. The arrays are numpy arrays, or CUDA
@@ -43,7 +45,7 @@ class Packed:
         planes: uint32 [P, rows, words_per_row(k)]; bits past k are 0.
         sums: int32 [rows], Σ_k Σ_i weights[i]·P_i: without scale, offset and zeros (`row_sums` applies them).
         encoding: what the planes mean.
-        shape: (rows, k).
+        shape: (rows, k), or (batch, rows, k).
         zeros: int32 [rows], 0 ≤ zeros < 2^p, for `u<p>@row`; else None.
 
     Raises:
@@ -54,16 +56,16 @@ class Packed:
     planes: Any = field(repr=False)
     sums: Any = field(repr=False)
     encoding: Encoding
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     zeros: Any = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", Encoding.parse(self.encoding))  # a name will do
         require_layout(self.planes, "planes", np.uint32, _planes_shape(self.shape, self.encoding))
-        require_layout(self.sums, "sums", np.int32, (self.rows,))
+        require_layout(self.sums, "sums", np.int32, self.shape[:-1])
         _require_zeros_iff_row(self.zeros, self.encoding)
         if self.zeros is not None:
-            require_layout(self.zeros, "zeros", np.int32, (self.rows,))
+            require_layout(self.zeros, "zeros", np.int32, self.shape[:-1])
         if len({is_device_array(a) for a in (self.planes, self.sums, self.zeros) if a is not None}) > 1:
             raise InputError("planes, sums and zeros must all be on the host or all on the device: copy some of them")
         if self.zeros is not None and not is_device_array(self.zeros):
@@ -71,7 +73,8 @@ class Packed:
 
     @classmethod
     def from_planes(cls, planes: Any, encoding: str | Encoding, k: int, zeros: Any = None) -> Packed:
-        """The matrix whose planes are given, as uint32 [P, rows, words_per_row(k)]; makes the sums and checks the rest.
+        """The matrix whose planes are given, as uint32 [P, rows, words_per_row(k)] (or [P, batch, rows, …]); makes the
+        sums and checks the rest.
 
         Planes in GPU memory are copied to the host.
 
@@ -84,32 +87,49 @@ class Packed:
             array([[ 1,  1, -1]], dtype=int8)
         """
         encoding, planes = Encoding.parse(encoding), np.ascontiguousarray(as_numpy(planes, "planes"))
-        if planes.ndim != 3:
-            raise ShapeError(f"planes must have 3 dimensions [planes, rows, words], got shape {planes.shape}")
-        shape = (planes.shape[1], k)
+        if planes.ndim not in (3, 4):
+            expected = "3 dimensions [planes, rows, words] or 4 [planes, batch, rows, words]"
+            raise ShapeError(f"planes must have {expected}, got shape {planes.shape}")
+        shape = (*planes.shape[1:-1], k)
         require_layout(planes, "planes", np.uint32, _planes_shape(shape, encoding))
-        packed = cls(planes, _weighted_sums(planes, encoding), encoding, shape, _as_zeros(zeros, encoding, shape[0]))
+        packed = cls(planes, _weighted_sums(planes, encoding), encoding, shape, _as_zeros(zeros, encoding, shape[:-1]))
         packed.check()
         return packed
 
     @property
     def rows(self) -> int:
-        """Rows of the matrix."""
-        return self.shape[0]
+        """Rows of the matrix, or of each in the batch."""
+        return self.shape[-2]
 
     @property
     def k(self) -> int:
         """Elements in a row, without padding."""
-        return self.shape[1]
+        return self.shape[-1]
+
+    def reshape(self, *rows: int) -> Packed:
+        """The same rows in the same memory as one matrix, `reshape(rows)`, or as a batch, `reshape(batch, rows)`.
+
+        Raises:
+            ShapeError: not so many rows.
+
+        Example:
+            >>> pack([[1, -1], [1, 1], [-1, 1], [-1, -1]], "bipolar").reshape(2, 2).shape
+            (2, 2, 2)
+        """
+        if math.prod(rows) != math.prod(self.shape[:-1]):
+            raise ShapeError(f"a packed matrix of shape {self.shape} cannot have the rows {rows}")
+        planes = self.planes.reshape(_planes_shape((*rows, self.k), self.encoding))
+        zeros = None if self.zeros is None else self.zeros.reshape(rows)
+        return Packed(planes, self.sums.reshape(rows), self.encoding, (*rows, self.k), zeros)
 
     def row_sums(self) -> np.ndarray:
-        """Sum of the elements of each row: scale·sums + (offset − zeros)·k, as int64 [rows].
+        """Sum of the elements of each row: scale·sums + (offset − zeros)·k, as int64 [rows] or [batch, rows].
 
         Example:
             >>> pack([[1, -1, -1]], "bipolar").row_sums()
             array([-1])
         """
-        offsets = _row_offsets(self.encoding, self.zeros, self.rows)[:, 0].astype(np.int64)
+        offsets = _row_offsets(self.encoding, self.zeros, self.shape[:-1])[..., 0].astype(np.int64)
         return self.encoding.scale * as_numpy(self.sums, "sums").astype(np.int64) + offsets * self.k
 
     def check(self) -> None:
@@ -124,16 +144,15 @@ class Packed:
         last_bits = words_to_bits(self.planes[..., -_ALIGNMENT_WORDS:], ROW_ALIGNMENT)
         stray = np.logical_or.reduce(last_bits[..., ROW_ALIGNMENT - padding :], axis=-1)
         if stray.any():
-            plane, row = _first(stray)
-            raise InputError(f"planes[{plane}, {row}] has bits set past k = {self.k}: padding must be 0")
+            raise InputError(f"planes{list(_first(stray))} has bits set past k = {self.k}: padding must be 0")
         if self.encoding.kind == "ternary" and (both := self.planes[0] & self.planes[1]).any():
-            row, word = _first(both != 0)
-            raise InputError(f"planes[:, {row}, {word}] has an element in both planes: ternary is +1 or -1, not both")
+            place = ", ".join(map(str, _first(both != 0)))
+            raise InputError(f"planes[:, {place}] has an element in both planes: ternary is +1 or -1, not both")
         expected = _weighted_sums(self.planes, self.encoding)
         if (wrong := np.not_equal(self.sums, expected)).any():
-            (row,) = _first(wrong)
+            row = _first(wrong)
             raise InputError(
-                f"sums[{row}] = {self.sums[row]}, but the planes add up to {expected[row]}: "
+                f"sums{list(row)} = {self.sums[row]}, but the planes add up to {expected[row]}: "
                 f"make the matrix with Packed.from_planes"
             )
 
@@ -142,14 +161,14 @@ def pack(x: Any, encoding: str | Encoding, zeros: Any = None, *, name: str = "x"
     """The matrix x in bit planes: x = scale·Σ_i weights[i]·P_i + offset − zeros[row].
 
     Args:
-        x: integers or booleans [rows, k], in any library `bitmlir.arrays.as_numpy` reads.
+        x: integers or booleans [rows, k] or [batch, rows, k], in any library `bitmlir.arrays.as_numpy` reads.
         encoding: the encoding, or its name; every element must be one of its values.
-        zeros: zero point of each row, integers [rows] in 0..2^p−1; for `u<p>@row`, and only then.
+        zeros: zero point of each row, integers [rows] or [batch, rows] in 0..2^p−1; for `u<p>@row`, and only then.
         name: what error messages call x.
 
     Raises:
         EncodingError: an unknown encoding, or a value outside it; the message names the first such element.
-        ShapeError: not two dimensions, no elements, or rows too long for int32 sums.
+        ShapeError: not two or three dimensions, no elements, or rows too long for int32 sums.
         InputError: not integers, or zeros where the encoding has none (or none where it has).
 
     Example:
@@ -158,24 +177,26 @@ def pack(x: Any, encoding: str | Encoding, zeros: Any = None, *, name: str = "x"
         (array([5, 1], dtype=uint32), array([4], dtype=int32))
     """
     encoding, values = Encoding.parse(encoding), as_numpy(x, name)
-    if values.ndim != 2:
-        raise ShapeError(f"{name} must have 2 dimensions [rows, k], got shape {values.shape}")
-    planes = np.empty(_planes_shape(values.shape, encoding), np.uint32)
+    if values.ndim not in (2, 3):
+        raise ShapeError(f"{name} must have 2 dimensions [rows, k] or 3 [batch, rows, k], got shape {values.shape}")
+    shape = values.shape
+    planes = np.empty(_planes_shape(shape, encoding), np.uint32)
     values = as_integers(values, name)
     values = values.view(np.uint8) if values.dtype == bool else values
-    rows, k = values.shape
-    row_zeros = _as_zeros(zeros, encoding, rows)
-    offsets = _row_offsets(encoding, row_zeros, rows)
-    for block in _row_blocks(rows, k):
-        _require_values(values[block], encoding, offsets[block], name, block.start)
-        codes = _codes(values[block], encoding, offsets[block])
-        for i in range(encoding.bits):
-            planes[i, block] = bits_to_words(codes & np.uint8(1 << i), planes.shape[2])
-    return Packed(planes, _weighted_sums(planes, encoding), encoding, (rows, k), row_zeros)
+    row_zeros = _as_zeros(zeros, encoding, shape[:-1])
+    offsets = _row_offsets(encoding, row_zeros, shape[:-1])
+    for at in np.ndindex(shape[:-2]):
+        for rows in _row_blocks(*shape[-2:]):
+            block = (*at, rows)
+            _require_values(values[block], encoding, offsets[block], name, block)
+            codes = _codes(values[block], encoding, offsets[block])
+            for i in range(encoding.bits):
+                planes[(i, *block)] = bits_to_words(codes & np.uint8(1 << i), planes.shape[-1])
+    return Packed(planes, _weighted_sums(planes, encoding), encoding, shape, row_zeros)
 
 
 def unpack(packed: Packed) -> np.ndarray:
-    """The elements of a packed matrix, [rows, k]: int8 if it holds every value of the encoding, else int16.
+    """The elements of a packed matrix, in its shape: int8 if it holds every value of the encoding, else int16.
 
     int16 are `u8`, `u8@z` but for `u8@128`, `u8@row` and `bipolar8`; all others are int8. Matrices in GPU memory are
     copied to the host.
@@ -187,15 +208,17 @@ def unpack(packed: Packed) -> np.ndarray:
     if not isinstance(packed, Packed):
         raise InputError(f"unpack takes a Packed matrix, got {type(packed).__name__}: pack it first")
     encoding, planes = packed.encoding, as_numpy(packed.planes, "planes")
-    offsets = _row_offsets(encoding, packed.zeros, packed.rows)
+    offsets = _row_offsets(encoding, packed.zeros, packed.shape[:-1])
     int8 = np.iinfo(np.int8)
     fits = int8.min <= encoding.minimum and encoding.maximum <= int8.max
     values = np.empty(packed.shape, np.int8 if fits else np.int16)
-    for block in _row_blocks(*packed.shape):
-        total = np.zeros(values[block].shape, np.int16)
-        for plane, weight in zip(planes, encoding.weights, strict=True):
-            total += np.multiply(words_to_bits(plane[block], packed.k), weight * encoding.scale, dtype=np.int16)
-        values[block] = total + offsets[block]
+    for at in np.ndindex(packed.shape[:-2]):
+        for rows in _row_blocks(*packed.shape[-2:]):
+            block = (*at, rows)
+            total = np.zeros(values[block].shape, np.int16)
+            for plane, weight in zip(planes, encoding.weights, strict=True):
+                total += np.multiply(words_to_bits(plane[block], packed.k), weight * encoding.scale, dtype=np.int16)
+            values[block] = total + offsets[block]
     return values
 
 
@@ -223,11 +246,11 @@ def words_to_bits(words: np.ndarray, count: int) -> np.ndarray:
     return np.unpackbits(as_bytes, axis=-1, count=count, bitorder="little")
 
 
-def _row_offsets(encoding: Encoding, zeros: Any, rows: int) -> np.ndarray:
-    """Value of an element of each row whose planes are all 0: int16 [rows, 1]."""
+def _row_offsets(encoding: Encoding, zeros: Any, rows: tuple[int, ...]) -> np.ndarray:
+    """Value of an element of each row whose planes are all 0: int16 [rows, 1] or [batch, rows, 1]."""
     if zeros is None:
-        return np.full((rows, 1), encoding.offset, np.int16)
-    return -as_numpy(zeros, "zeros").astype(np.int16)[:, None]
+        return np.full((*rows, 1), encoding.offset, np.int16)
+    return -as_numpy(zeros, "zeros").astype(np.int16)[..., None]
 
 
 def _codes(values: np.ndarray, encoding: Encoding, offsets: np.ndarray) -> np.ndarray:
@@ -238,8 +261,10 @@ def _codes(values: np.ndarray, encoding: Encoding, offsets: np.ndarray) -> np.nd
     return codes.astype(np.uint8)
 
 
-def _require_values(values: np.ndarray, encoding: Encoding, offsets: np.ndarray, name: str, first_row: int) -> None:
-    """Check that every element of these rows is a value of the encoding; `first_row` is their place in the matrix."""
+def _require_values(
+    values: np.ndarray, encoding: Encoding, offsets: np.ndarray, name: str, block: tuple[Any, ...]
+) -> None:
+    """Check that every element of these rows is a value of the encoding; `block` is their place: (batch,) rows."""
     low, high = (offsets + encoding.scale * reach for reach in _reach(encoding))
     bad = (values < low) | (values > high)
     if encoding.kind == "bipolar":
@@ -253,9 +278,10 @@ def _require_values(values: np.ndarray, encoding: Encoding, offsets: np.ndarray,
         fix = "bring it to an odd value in range, or use 'ternary' or i<p>, which have a zero"
     if encoding.has_row_zeros:
         held += f" in this row, whose zero point is {-offsets[row, 0]}"
+    *batch, rows = block
+    place = [*batch, rows.start + row, column]
     raise EncodingError(
-        f"{name}[{first_row + row}, {column}] = {values[row, column]} is not a value of '{encoding}', "
-        f"which holds {held}: {fix}"
+        f"{name}{place} = {values[row, column]} is not a value of '{encoding}', which holds {held}: {fix}"
     )
 
 
@@ -264,13 +290,13 @@ def _reach(encoding: Encoding) -> tuple[int, int]:
     return sum(w for w in encoding.weights if w < 0), sum(w for w in encoding.weights if w > 0)
 
 
-def _as_zeros(zeros: Any, encoding: Encoding, rows: int) -> np.ndarray | None:
+def _as_zeros(zeros: Any, encoding: Encoding, rows: tuple[int, ...]) -> np.ndarray | None:
     _require_zeros_iff_row(zeros, encoding)
     if zeros is None:
         return None
     array = as_integers(zeros, "zeros")
-    if array.shape != (rows,):
-        raise ShapeError(f"zeros must have shape ({rows},), a zero point a row, got {array.shape}")
+    if array.shape != rows:
+        raise ShapeError(f"zeros must have shape {rows}, a zero point a row, got {array.shape}")
     _require_codes(array, encoding)
     return array.astype(np.int32)
 
@@ -278,9 +304,9 @@ def _as_zeros(zeros: Any, encoding: Encoding, rows: int) -> np.ndarray | None:
 def _require_codes(zeros: np.ndarray, encoding: Encoding) -> None:
     bad = (zeros < 0) | (zeros > encoding.maximum)
     if bad.any():
-        (row,) = _first(bad)
+        row = _first(bad)
         raise EncodingError(
-            f"zeros[{row}] = {zeros[row]} is not a code of '{encoding}': zero points lie in 0..{encoding.maximum}"
+            f"zeros{list(row)} = {zeros[row]} is not a code of '{encoding}': zero points lie in 0..{encoding.maximum}"
         )
 
 
@@ -291,20 +317,23 @@ def _require_zeros_iff_row(zeros: Any, encoding: Encoding) -> None:
         raise InputError(f"encoding '{encoding}' takes no zeros: drop them, or use u<p>@row")
 
 
-def _planes_shape(shape: tuple[int, ...], encoding: Encoding) -> tuple[int, int, int]:
-    """Shape of the planes of a rows × k matrix, once it is sure that its row sums fit in int32."""
-    if len(shape) != 2 or min(shape) < 1:
-        raise ShapeError(f"a packed matrix has at least one row and one column, got shape {shape}")
-    rows, k = shape
+def _planes_shape(shape: tuple[int, ...], encoding: Encoding) -> tuple[int, ...]:
+    """Shape of the planes of matrices of that shape, once it is sure that their row sums fit in int32."""
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise ShapeError(
+            f"a packed matrix has at least one row and one column, got shape {shape}: "
+            f"pass (rows, k) or (batch, rows, k)"
+        )
+    *rows, k = shape
     largest_sum = k * max(map(abs, _reach(encoding)))
     if largest_sum > _INT32_MAX:
         raise ShapeError(f"k = {k} is too long for '{encoding}': row sums up to {largest_sum} exceed int32; split K")
-    return encoding.bits, rows, words_per_row(k)
+    return encoding.bits, *rows, words_per_row(k)
 
 
 def _weighted_sums(planes: np.ndarray, encoding: Encoding) -> np.ndarray:
-    counts = np.bitwise_count(planes).sum(axis=2, dtype=np.int64)
-    return (np.array(encoding.weights) @ counts).astype(np.int32)
+    counts = np.bitwise_count(planes).sum(axis=-1, dtype=np.int64)
+    return np.tensordot(np.array(encoding.weights), counts, axes=1).astype(np.int32)
 
 
 def _row_blocks(rows: int, k: int) -> Iterator[slice]:

@@ -23,12 +23,16 @@ from bitmlir.runtime.plan import Plan
 
 __all__ = ["FORMAT", "STAGES", "Bundle"]
 
-FORMAT = 1
-"""The bundle format this version writes; it reads this one and every earlier one."""
+FORMAT = 2
+"""The bundle format this version writes; it reads this one and every earlier one.
+
+2: launches have clusters and may overlap the one before. Those of format 1 have one block a cluster and do not.
+"""
 
 STAGES = {
     "bit": "stages/bit.mlir",
     "planes": "stages/planes.mlir",
+    "explain": "stages/explain.json",
     "gpu": "stages/gpu.mlir",
     "vector": "stages/vector.mlir",
     "nvvm": "stages/nvvm.mlir",
@@ -37,7 +41,7 @@ STAGES = {
     "ptx": "stages/kernel.ptx",
     "cubin": "stages/kernel.cubin",
 }
-"""The member of the zip that holds each level of the program, from high to low."""
+"""The member of the zip that holds each level of the program, from high to low; and what the model expects of it."""
 
 _MANIFEST = "manifest.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal bundles are equal bytes, whenever they are saved

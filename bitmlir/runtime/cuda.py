@@ -9,17 +9,20 @@ import contextlib
 import ctypes
 import functools
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from bitmlir.dialects.errors import BundleError, DeviceError, InputError
+from bitmlir.runtime.buffers import complete_buffers, require_type
 from bitmlir.runtime.bundle import Bundle
-from bitmlir.runtime.driver import LEGACY_STREAM, Device, DeviceArray, Module, call, check, driver, release
+from bitmlir.runtime.driver import Device, DeviceArray, Module, call, check, driver, release, release_with
 from bitmlir.runtime.dtypes import numpy_dtype
-from bitmlir.runtime.plan import Buffer, Memset, Plan, Step, TensorMap
+from bitmlir.runtime.libraries import LEGACY_STREAM
+from bitmlir.runtime.plan import ONE_BLOCK, Buffer, Launch, Memset, Plan, Step, TensorMap
 
-__all__ = ["BoundProgram", "CudaProgram", "Device", "DeviceArray", "choose_image"]
+__all__ = ["BoundProgram", "CudaProgram", "Device", "DeviceArray", "Graph", "choose_image"]
 
 _logger = logging.getLogger("bitmlir")
 
@@ -27,6 +30,9 @@ _ALIGNMENT = 16  # kernels load 16 bytes at a time, and tensor maps start at mul
 
 _TENSOR_MAP_BYTES = 128
 _TENSOR_MAP_ALIGNMENT = 128  # the driver asks for 64; its header says 128 since CUDA 13
+
+_Prepared = tuple[str, Callable[[Any], Any]]
+"""A driver function, and its call on a stream's handle, which returns a tuple of the status."""
 
 _TARGET = re.compile(r"sm_(\d+)(\d)(a?)")
 _GPU_CLASS = {(9, 0): "an H100/H200-class GPU", (10, 0): "a B200-class GPU"}
@@ -91,22 +97,24 @@ class CudaProgram:
         """The program on these buffers, by the names of the plan; results that are not given, and scratch, are new.
 
         Raises:
-            InputError: an argument's buffer is missing, a name is unknown, or an array does not fit its buffer.
-            DeviceError: out of memory.
+            InputError: an argument's buffer is missing, a name is unknown, an array does not fit its buffer, or one
+                that is written overlaps another.
+            DeviceError: out of memory; nothing was run and nothing stays allocated.
         """
-        arguments = {name for value in self.plan.arguments for name in value.buffers.values()}
-        known = {buffer.name for buffer in self.plan.buffers}
-        if missing := arguments - buffers.keys():
-            raise InputError(f"no array given for buffer {', '.join(sorted(missing))}")
-        if unknown := buffers.keys() - known:
-            raise InputError(f"unknown buffer {', '.join(sorted(unknown))}: expected {', '.join(sorted(known))}")
-        bound: dict[str, DeviceArray] = {}
-        for buffer in self.plan.buffers:
-            if array := buffers.get(buffer.name):
-                _require_fit(buffer, array, self.device)
-            else:
-                array = DeviceArray.empty(buffer.shape, numpy_dtype(buffer.dtype), self.device)
-            bound[buffer.name] = array
+
+        def require(buffer: Buffer, array: DeviceArray, is_written: bool) -> None:
+            _require_fit(buffer, array, self.device, is_written)
+
+        def new(buffer: Buffer) -> DeviceArray:
+            return DeviceArray.empty(buffer.shape, numpy_dtype(buffer.dtype), self.device)
+
+        try:
+            bound = complete_buffers(self.plan, buffers, require=require, address=lambda a: a.address, new=new)
+        except DeviceError as error:
+            sizes = [_size(buffer) for buffer in self.plan.buffers if buffer.name not in buffers]
+            raise DeviceError(
+                f"'{self.plan.name}' needs {sum(sizes):,} bytes on the GPU beside what it was given: {error}"
+            ) from None
         return BoundProgram(self, bound)
 
     def run(self, buffers: Mapping[str, DeviceArray], stream: Any = None) -> dict[str, DeviceArray]:
@@ -120,15 +128,24 @@ class CudaProgram:
         bound.run(stream)
         return bound.buffers
 
-    def _prepare(self, step: Step, buffers: Mapping[str, DeviceArray]) -> Callable[[Any], None]:
-        """The step as a function of a stream's handle. Everything that does not change from run to run is done here."""
+    def _prepare(self, step: Step, buffers: Mapping[str, DeviceArray]) -> _Prepared:
+        """The step, with everything that does not change from run to run done."""
+        cuda = driver()
         if isinstance(step, Memset):
-            array = buffers[step.buffer]
-            return lambda stream: call("cuMemsetD8Async", array.address, 0, array.nbytes, stream)
+            address, size = buffers[step.buffer].address, buffers[step.buffer].nbytes
+            return "cuMemsetD8Async", lambda stream: cuda.cuMemsetD8Async(address, 0, size, stream)
         parameters = _Parameters([_parameter(argument, buffers) for argument in step.arguments])
         kernel = self._module.kernel(step.kernel, step.shared_bytes)
-        launch = (kernel, *step.grid, *step.block, step.shared_bytes)
-        return lambda stream: call("cuLaunchKernel", *launch, stream, parameters.address, 0)
+        if step.cluster == ONE_BLOCK and not step.overlap_previous:
+            launch = (kernel, *step.grid, *step.block, step.shared_bytes)
+            return "cuLaunchKernel", lambda stream: cuda.cuLaunchKernel(*launch, stream, parameters.address, 0)
+        config = _launch_config(step)
+
+        def launch_with_attributes(stream: Any) -> Any:
+            config.hStream = stream
+            return cuda.cuLaunchKernelEx(config, kernel, parameters.address, 0)
+
+        return "cuLaunchKernelEx", launch_with_attributes
 
 
 class BoundProgram:
@@ -155,6 +172,14 @@ class BoundProgram:
         with self._program.device.active():
             self._queue(_stream_handle(stream))
 
+    def graph(self, runs: int = 1) -> Graph:
+        """So many runs, recorded as a CUDA graph.
+
+        Raises:
+            DeviceError: the driver reported an error.
+        """
+        return Graph(self, runs)
+
     def synchronize(self) -> None:
         """Wait until all runs are done.
 
@@ -180,19 +205,13 @@ class BoundProgram:
                 return handle
 
             call("cuCtxSynchronize")  # the new stream does not wait for what other streams still do
-            stream = own(
-                call("cuStreamCreate", driver().CUstream_flags.CU_STREAM_NON_BLOCKING.value), "cuStreamDestroy"
-            )
+            stream = own(_new_stream(), "cuStreamDestroy")
             start, stop = (own(call("cuEventCreate", 0), "cuEventDestroy") for _ in range(2))
-            queue = functools.partial(self._queue, stream, runs)
-            if graph:
-                recorded = own(_record(stream, queue), "cuGraphDestroy")
-                replay = own(call("cuGraphInstantiate", recorded, 0), "cuGraphExecDestroy")
-                queue = functools.partial(call, "cuGraphLaunch", replay, stream)
+            queue = self.graph(runs).launch if graph else functools.partial(self._queue, runs=runs)
 
             def measure() -> float:
                 call("cuEventRecord", start, stream)
-                queue()
+                queue(stream)
                 call("cuEventRecord", stop, stream)
                 call("cuEventSynchronize", stop)
                 return call("cuEventElapsedTime", start, stop) * 1e-3 / runs
@@ -201,8 +220,47 @@ class BoundProgram:
 
     def _queue(self, stream: Any, runs: int = 1) -> None:
         for _ in range(runs):
-            for step in self._steps:
-                step(stream)
+            for function, queue in self._steps:
+                (status,) = queue(stream)
+                check(function, status)
+
+
+class Graph:
+    """Runs of a bound program as one CUDA graph: the driver is called once for all their launches.
+
+    It holds the addresses of the program's buffers, and reads and writes what they then hold.
+    """
+
+    def __init__(self, bound: BoundProgram, runs: int) -> None:
+        """Made by `BoundProgram.graph`."""
+        self._bound = bound  # keeps kernels and buffers
+        self._device = bound._program.device
+        with self._device.active(), contextlib.ExitStack() as stack:
+            stream = _new_stream()  # the legacy default one cannot be recorded
+            stack.callback(release, self._device, "cuStreamDestroy", stream)
+            recorded = _record(stream, functools.partial(bound._queue, stream, runs))
+            stack.callback(release, self._device, "cuGraphDestroy", recorded)
+            self._handle = call("cuGraphInstantiate", recorded, 0)
+        release_with(self, self._device, "cuGraphExecDestroy", self._handle)
+
+    def run(self, stream: Any = None) -> None:
+        """Queue the recorded runs on a stream (see `BoundProgram.run`).
+
+        Raises:
+            InputError: `stream` is none.
+            DeviceError: the driver reported an error.
+        """
+        with self._device.active():
+            self.launch(_stream_handle(stream))
+
+    def launch(self, stream: Any) -> None:
+        """As `run`, on a handle and with the device current already."""
+        call("cuGraphLaunch", self._handle, stream)
+
+
+def _new_stream() -> Any:
+    """A stream that waits for no other."""
+    return call("cuStreamCreate", driver().CUstream_flags.CU_STREAM_NON_BLOCKING.value)
 
 
 def _record(stream: Any, queue: Callable[[], None]) -> Any:
@@ -214,6 +272,28 @@ def _record(stream: Any, queue: Callable[[], None]) -> Any:
     finally:
         graph = call("cuStreamEndCapture", stream)
     return graph
+
+
+def _launch_config(launch: Launch) -> Any:
+    """A launch with attributes, but for its stream (CUDA driver API: cuLaunchKernelEx)."""
+    cuda = driver()
+    config, attributes = cuda.CUlaunchConfig(), []
+    config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
+    config.blockDimX, config.blockDimY, config.blockDimZ = launch.block
+    config.sharedMemBytes = launch.shared_bytes
+    if launch.cluster != ONE_BLOCK:
+        cluster = cuda.CUlaunchAttribute()
+        cluster.id = cuda.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+        size = cluster.value.clusterDim
+        size.x, size.y, size.z = launch.cluster
+        attributes.append(cluster)
+    if launch.overlap_previous:
+        overlap = cuda.CUlaunchAttribute()
+        overlap.id = cuda.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        overlap.value.programmaticStreamSerializationAllowed = 1
+        attributes.append(overlap)
+    config.attrs, config.numAttrs = attributes, len(attributes)
+    return config
 
 
 class _Parameters:
@@ -231,28 +311,30 @@ def _parameter(argument: str | TensorMap, buffers: Mapping[str, DeviceArray]) ->
     return ctypes.c_uint64(buffers[argument].address)
 
 
-def _tensor_map(array: DeviceArray, box: tuple[int, int, int]) -> Any:
-    """The descriptor of 32-bit words [planes][rows][words], which a kernel takes by value (PTX ISA, "Tensor-map").
+def _tensor_map(array: DeviceArray, box: tuple[int, ...]) -> Any:
+    """The descriptor of an array, which a kernel takes by value (PTX ISA, "Tensor-map"). The box has the sizes
+    of the last dimensions first; an array of fewer dimensions has leading ones of 1.
 
     128-byte swizzle; the part of a box outside the array reads as 0.
     """
     cuda = driver()
-    planes, rows, words = array.shape
-    row_bytes = words * array.dtype.itemsize
+    rank, size = len(box), array.dtype.itemsize
+    sizes = [*reversed(array.shape), *[1] * (rank - len(array.shape))]
+    strides = [size * math.prod(sizes[:axis]) for axis in range(1, rank)]
     storage = bytearray(_TENSOR_MAP_BYTES + _TENSOR_MAP_ALIGNMENT)
     start = ctypes.addressof(ctypes.c_byte.from_buffer(storage))
     descriptor = (ctypes.c_byte * _TENSOR_MAP_BYTES).from_buffer(storage, -start % _TENSOR_MAP_ALIGNMENT)
     status = _tensor_map_encoder()(
         ctypes.addressof(descriptor),
-        cuda.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_UINT32.value,
-        3,
+        getattr(cuda.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_UINT{8 * size}").value,
+        rank,
         array.address,
-        (ctypes.c_uint64 * 3)(words, rows, planes),
-        (ctypes.c_uint64 * 2)(row_bytes, rows * row_bytes),
-        (ctypes.c_uint32 * 3)(*box),
-        (ctypes.c_uint32 * 3)(1, 1, 1),
+        (ctypes.c_uint64 * rank)(*sizes),
+        (ctypes.c_uint64 * (rank - 1))(*strides),
+        (ctypes.c_uint32 * rank)(*box),
+        (ctypes.c_uint32 * rank)(*[1] * rank),
         cuda.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE.value,
-        cuda.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B.value,
+        getattr(cuda.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{box[0] * size}B").value,
         cuda.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B.value,
         cuda.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE.value,
     )
@@ -268,7 +350,7 @@ def _tensor_map_encoder() -> Any:
     driver asks for.
     """
     since_cuda = 12000
-    address = call("cuGetProcAddress", b"cuTensorMapEncodeTiled", since_cuda, 0)
+    address, _ = call("cuGetProcAddress", b"cuTensorMapEncodeTiled", since_cuda, 0)
     if not address:
         raise DeviceError("the NVIDIA driver has no cuTensorMapEncodeTiled: update it")
     pointers = [ctypes.c_void_p] * 5
@@ -276,17 +358,26 @@ def _tensor_map_encoder() -> Any:
     return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, *pointers, *enums)(address)
 
 
-def _require_fit(buffer: Buffer, array: DeviceArray, device: Device) -> None:
-    expected = numpy_dtype(buffer.dtype)
-    same_bits = array.dtype.kind in "iu" and expected.kind in "iu" and array.dtype.itemsize == expected.itemsize
-    if array.shape != buffer.shape or not (array.dtype == expected or same_bits):
-        raise InputError(
-            f"buffer {buffer.name} must be {expected} of shape {buffer.shape}, got {array.dtype} of shape {array.shape}"
-        )
+def _require_fit(buffer: Buffer, array: DeviceArray, device: Device, is_written: bool) -> None:
+    require_type(buffer, array)
     if array.device.ordinal != device.ordinal:
-        raise InputError(f"buffer {buffer.name} is on GPU {array.device.ordinal}, the program on GPU {device.ordinal}")
+        raise InputError(
+            f"buffer {buffer.name} is on GPU {array.device.ordinal}, the program on GPU {device.ordinal}: copy it "
+            f"there (torch: x.to('cuda:{device.ordinal}')), or load the program anew while GPU {array.device.ordinal} "
+            f"is the current one"
+        )
     if array.address % _ALIGNMENT:
-        raise InputError(f"buffer {buffer.name} must start at a multiple of {_ALIGNMENT} bytes: copy it first")
+        raise InputError(
+            f"buffer {buffer.name} must start at a multiple of {_ALIGNMENT} bytes, but starts at {array.address:#x}: "
+            f"copy it first (torch: x.clone(), CuPy: x.copy())"
+        )
+    if is_written and array.read_only:
+        raise InputError(f"buffer {buffer.name} is written by the program, but the array is read-only: give a new one")
+
+
+def _size(buffer: Buffer) -> int:
+    """Bytes of a buffer."""
+    return math.prod(buffer.shape) * numpy_dtype(buffer.dtype).itemsize
 
 
 def _stream_handle(stream: Any) -> int:

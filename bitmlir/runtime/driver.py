@@ -5,29 +5,25 @@ Everything goes through `cuda.bindings.driver` of cuda-python, which is loaded w
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import logging
 import math
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from bitmlir.dialects.errors import BundleError, DeviceError, InputError
+from bitmlir.dialects.errors import BitmlirError, BundleError, DeviceError, InputError, ShapeError
+from bitmlir.runtime import dlpack
+from bitmlir.runtime.buffers import is_dense
 from bitmlir.runtime.dtypes import numpy_dtype
+from bitmlir.runtime.libraries import LEGACY_STREAM, library_of, stream_of
 
-__all__ = ["LEGACY_STREAM", "Device", "DeviceArray", "Module", "call", "check", "driver", "release", "release_with"]
-
-LEGACY_STREAM = 0
-"""The handle of the default stream that orders itself with all blocking streams; CuPy's and torch's default too."""
+__all__ = ["Device", "DeviceArray", "Module", "call", "check", "driver", "release", "release_with"]
 
 _logger = logging.getLogger("bitmlir")
-
-_INTERFACE_LEGACY_STREAM = 1  # what the CUDA array interface calls it
 
 _DEFAULT_SHARED_BYTES = 48 * 1024  # a kernel must ask for more (CUDA C++ Programming Guide, "Compute Capabilities")
 
@@ -46,7 +42,7 @@ def driver() -> Any:
 
 
 def call(function: str, *arguments: Any) -> Any:
-    """Call a driver function by name; its first result, if it has one, without the status.
+    """Call a driver function by name; what it returns beside the status: nothing, a value, or a list of them.
 
     Raises:
         DeviceError: the driver reported an error, or there is no driver.
@@ -56,7 +52,7 @@ def call(function: str, *arguments: Any) -> Any:
     except RuntimeError as error:  # cuda-python found no driver, or one too old to have the function
         raise DeviceError(f"no usable NVIDIA driver: {error}") from None
     check(function, status)
-    return results[0] if results else None
+    return results if len(results) > 1 else results[0] if results else None
 
 
 def check(function: str, status: Any) -> None:
@@ -65,7 +61,7 @@ def check(function: str, status: Any) -> None:
     Raises:
         DeviceError: it is not success; the message has the error's name and description.
     """
-    if status != driver().CUresult.CUDA_SUCCESS:
+    if status != 0:  # CUDA_SUCCESS; this runs at every launch
         _, text = driver().cuGetErrorString(status)
         raise DeviceError(f"{function} failed: {status.name} ({text.decode() if text else 'no description'})")
 
@@ -77,6 +73,22 @@ def _initialize() -> None:
         call("cuInit", 0)
     except DeviceError as error:
         raise DeviceError(f"no usable GPU ({error}): compile with target='cpu' to run without one") from None
+
+
+class _Active:
+    """A class, not a generator: every launch passes here, and this takes a third of the time."""
+
+    def __init__(self, context: int) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._is_pushed = int(call("cuCtxGetCurrent")) != self._context
+        if self._is_pushed:
+            call("cuCtxPushCurrent", self._context)
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_pushed:
+            call("cuCtxPopCurrent")
 
 
 @dataclass(frozen=True)
@@ -110,14 +122,9 @@ class Device:
             _logger.debug("%s", error)
             return None
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """While the block runs, the device is the calling thread's current one."""
-        call("cuCtxPushCurrent", self.context)
-        try:
-            yield
-        finally:
-            call("cuCtxPopCurrent")
+    def active(self) -> _Active:
+        """A context manager: while its block runs, the device is the calling thread's current one."""
+        return _Active(self.context)
 
     def synchronize(self) -> None:
         """Wait until all work on the device is done.
@@ -169,7 +176,8 @@ def release_with(owner: object, device: Device, function: str, handle: Any) -> N
 class DeviceArray:
     """A dense, C-contiguous array in GPU memory, which is freed with it unless another library's array owns it.
 
-    CuPy, torch and Numba read it in place through `__cuda_array_interface__`.
+    Other libraries read it in place through DLPack (torch, CuPy, JAX) or `__cuda_array_interface__` (CuPy, Numba), in
+    order with what was queued on the legacy default stream.
     """
 
     device: Device
@@ -177,13 +185,14 @@ class DeviceArray:
     shape: tuple[int, ...]
     dtype: np.dtype
     owner: object = field(default=None, repr=False)  # whose memory it is, if another library's
+    read_only: bool = False
 
     @classmethod
     def empty(cls, shape: tuple[int, ...], dtype: np.dtype, device: Device | None = None) -> DeviceArray:
         """A new array with undefined contents.
 
         Raises:
-            DeviceError: no GPU, or out of memory.
+            DeviceError: no GPU, or out of memory; the message has the bytes needed and those free.
         """
         device = device or Device.current()
         n_bytes = math.prod(shape) * dtype.itemsize
@@ -191,7 +200,9 @@ class DeviceArray:
             try:
                 address = int(call("cuMemAlloc", max(n_bytes, 1)))
             except DeviceError as error:
-                raise DeviceError(f"cannot allocate {n_bytes:,} bytes on {device.name}: {error}") from None
+                raise DeviceError(
+                    f"cannot allocate {n_bytes:,} bytes on {device.name}, which has {_free_memory()}: {error}"
+                ) from None
         array = cls(device, address, shape, dtype)
         release_with(array, device, "cuMemFree", address)
         return array
@@ -211,31 +222,21 @@ class DeviceArray:
         return copy
 
     @classmethod
-    def share(cls, array: Any, name: str = "array") -> DeviceArray:
-        """The memory of another library's array, taken through `__cuda_array_interface__` and kept alive.
+    def share(cls, array: Any, name: str = "array", stream: int = LEGACY_STREAM) -> DeviceArray:
+        """The memory of another library's array, kept alive; taken by `__cuda_array_interface__` or DLPack.
 
-        Work that the array's library queued on a stream of its own is waited for.
+        stream: the one that is going to use it. What the array's library has queued on another one is waited for.
 
         Raises:
             InputError: it is not a dense, C-contiguous array in GPU memory; the message starts with `name`.
             DeviceError: no GPU.
         """
-        if isinstance(array, DeviceArray):
-            return array
-        interface = getattr(array, "__cuda_array_interface__", None)
-        if interface is None:
-            raise InputError(f"{name} must have __cuda_array_interface__, got {type(array).__name__}")
-        dtype = _dtype(interface["typestr"])
-        shape = tuple(interface["shape"])
-        if interface.get("mask") is not None or interface.get("strides") not in (None, _strides(shape, dtype)):
-            raise InputError(f"{name} must be a dense, C-contiguous array without a mask: copy it first")
-        address = int(interface["data"][0])
-        device = _device_of(address) if address else Device.current()  # an empty array may have no address
-        stream = interface.get("stream")
-        if stream not in (None, _INTERFACE_LEGACY_STREAM):
-            with device.active():
-                call("cuStreamSynchronize", stream)
-        return cls(device, address, shape, dtype, array)
+        shared = array if isinstance(array, DeviceArray) else _borrow(array, name)
+        source = stream_of(array)
+        if source != stream:
+            with shared.device.active():
+                call("cuStreamSynchronize", source)
+        return shared
 
     @property
     def nbytes(self) -> int:
@@ -246,6 +247,12 @@ class DeviceArray:
         """The same memory read as another type of the same size."""
         return replace(self, dtype=np.dtype(dtype), owner=self)
 
+    def reshape(self, shape: tuple[int, ...]) -> DeviceArray:
+        """The same memory as an array of another shape with as many elements."""
+        if math.prod(shape) != math.prod(self.shape):
+            raise ShapeError(f"an array of shape {self.shape} cannot have the shape {shape}")
+        return replace(self, shape=shape, owner=self)
+
     def numpy(self) -> np.ndarray:
         """A copy in host memory, once all work on the device is done.
 
@@ -253,10 +260,18 @@ class DeviceArray:
             DeviceError: a kernel failed, now or earlier.
         """
         copy = np.empty(self.shape, self.dtype)
+        self.copy_to(copy)
+        return copy
+
+    def copy_to(self, array: np.ndarray) -> None:
+        """Copy into a C-contiguous numpy array of the same shape and element size, once all work is done.
+
+        Raises:
+            DeviceError: a kernel failed, now or earlier.
+        """
         self.device.synchronize()
         with self.device.active():
-            call("cuMemcpyDtoH", copy.ctypes.data, self.address, self.nbytes)
-        return copy
+            call("cuMemcpyDtoH", array.ctypes.data, self.address, self.nbytes)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """A copy in host memory, as numpy asks for it."""
@@ -269,24 +284,90 @@ class DeviceArray:
             "version": 3,
             "shape": self.shape,
             "typestr": self.dtype.str,
-            "data": (self.address, False),
+            "data": (self.address, self.read_only),
             "strides": None,
-            "stream": _INTERFACE_LEGACY_STREAM,
+            "stream": dlpack.LEGACY_STREAM,
         }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.CUDA, self.device.ordinal
+
+    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
+        """A capsule with this memory. `stream` waits for the legacy one: -1 says that it need not, None is the same."""
+        if stream not in (None, -1, LEGACY_STREAM, dlpack.LEGACY_STREAM):
+            with self.device.active():
+                _let_wait(stream)
+        return dlpack.export(self.address, self.device.ordinal, self.shape, self.dtype, self)
+
+
+def _let_wait(stream: int) -> None:
+    """What is queued on a stream from now on begins after what the legacy default stream holds."""
+    event = call("cuEventCreate", driver().CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
+    try:
+        call("cuEventRecord", event, LEGACY_STREAM)
+        call("cuStreamWaitEvent", stream, event, 0)
+    finally:
+        call("cuEventDestroy", event)
+
+
+def _free_memory() -> str:
+    """How much memory the current device has left, in words."""
+    free, total = call("cuMemGetInfo")
+    return f"{free:,} of {total:,} bytes free"
+
+
+def _borrow(array: Any, name: str) -> DeviceArray:
+    """Another library's array, in place."""
+    type_name = f"{type(array).__module__}.{type(array).__qualname__}".removeprefix("builtins.")
+    given = f"{name} ({type_name})"
+    if callable(wait := getattr(array, "block_until_ready", None)):
+        wait()  # JAX: its arrays come before their contents, and its streams are its own
+    try:
+        # JAX's interface lacks some types, which its DLPack has.
+        interface = None if library_of(array) == "jax" else getattr(array, "__cuda_array_interface__", None)
+        if interface is not None:
+            address, read_only = interface["data"]
+            shape, strides = tuple(interface["shape"]), interface.get("strides")
+            dtype, is_masked, owner = _dtype(interface["typestr"]), interface.get("mask") is not None, array
+        elif hasattr(array, "__dlpack__"):
+            if (kind := int(array.__dlpack_device__()[0])) not in dlpack.CUDA_DEVICES:
+                raise InputError(
+                    f"{given} must lie in GPU memory, but its DLPack device is {kind}: copy it there first"
+                )
+            borrowed = dlpack.borrow(array.__dlpack__(stream=dlpack.LEGACY_STREAM))
+            address, shape, strides, dtype = borrowed.address, borrowed.shape, borrowed.strides, borrowed.dtype
+            read_only, is_masked, owner = False, False, (array, borrowed.owner)
+        else:
+            raise InputError(f"{given} must lie in GPU memory, and have __cuda_array_interface__ or __dlpack__")
+    except BitmlirError:
+        raise
+    except Exception as error:  # whatever the other library raises, the user gave an array we cannot read
+        raise InputError(f"{given} cannot be read in GPU memory: {error}") from error
+    if is_masked or not is_dense(shape, strides, dtype.itemsize):
+        raise InputError(
+            f"{given} must be a dense, C-contiguous array without a mask: copy it first "
+            f"(torch: x.contiguous(), CuPy: cupy.ascontiguousarray(x))"
+        )
+    device = _device_of(int(address), given) if address else Device.current()  # an empty array may have no address
+    return DeviceArray(device, int(address or 0), shape, dtype, owner, bool(read_only))
 
 
 def _dtype(typestr: str) -> np.dtype:
     return numpy_dtype("bf16") if typestr.endswith("V2") else np.dtype(typestr)
 
 
-def _strides(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, ...]:
-    return tuple(math.prod(shape[i + 1 :]) * dtype.itemsize for i in range(len(shape)))
-
-
-def _device_of(address: int) -> Device:
-    attribute = driver().CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+def _device_of(address: int, given: str) -> Device:
+    """The GPU whose memory an address is in."""
+    names = ("MEMORY_TYPE", "IS_MANAGED", "DEVICE_ORDINAL")
+    attributes = [getattr(driver().CUpointer_attribute, f"CU_POINTER_ATTRIBUTE_{name}") for name in names]
     with Device.current().active():
-        return _device(call("cuPointerGetAttribute", attribute, address))
+        memory_type, is_managed, ordinal = call("cuPointerGetAttributes", len(attributes), attributes, address)
+    if int(memory_type) != driver().CUmemorytype.CU_MEMORYTYPE_DEVICE.value and not is_managed:
+        raise InputError(
+            f"{given} says that it lies in GPU memory, but {address:#x} is no address there: give host arrays as numpy "
+            f"arrays, or copy them to the GPU first"
+        )
+    return _device(int(ordinal))
 
 
 class Module:

@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["Buffer", "Launch", "Memset", "Plan", "Step", "TensorMap", "Value"]
+__all__ = ["ONE_BLOCK", "Buffer", "Launch", "Memset", "Plan", "Step", "TensorMap", "Value"]
+
+ONE_BLOCK = (1, 1, 1)
+"""The cluster of a launch without clusters."""
 
 Kind = Literal["array", "packed", "tiles"]
 
@@ -27,7 +30,8 @@ class Value:
     """An argument or result of the module, as a user sees it, and the buffers that carry it.
 
     kind "array": `dtype` and `shape` are the array's; buffers: values.
-    kind "packed": `encoding` names the encoding, `shape` is (rows, k); buffers: planes, sums, and zeros for u<p>@row.
+    kind "packed": `encoding` names the encoding, `shape` is (rows, k) or (batch, rows, k); buffers: planes, sums, and
+    zeros for u<p>@row.
     `default` is what an argument that is left out stands for: a number for all its elements.
     kind "tiles": `shape` is the (rows, k) of the operand the bitmap covers, `encoding` that operand's; buffers: tiles.
     """
@@ -43,13 +47,14 @@ class Value:
 
 @dataclass(frozen=True)
 class TensorMap:
-    """A TMA descriptor over a buffer of 32-bit words [planes][rows][words], read in boxes (words, rows, planes).
+    """A TMA descriptor over a buffer of 32-bit words [planes][rows][words], read in boxes (words, rows, planes); over
+    a batch, [planes][batch][rows][words], in boxes (words, rows, matrices, planes).
 
     128-byte swizzle, zero fill outside the array (CUDA driver API: cuTensorMapEncodeTiled).
     """
 
     buffer: str
-    box: tuple[int, int, int]
+    box: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,11 @@ class Memset:
 class Launch:
     """Run a kernel. Each argument is a buffer's name or a tensor map over one.
 
+    cluster: blocks along x, y and z that run together and see each other's shared memory (sm_90 and later).
+    overlap_previous: the kernel may start before the launch queued ahead of it has ended; it waits by itself
+    (`griddepcontrol.wait`) before it touches what that one writes (CUDA C++ Programming Guide, "Programmatic Dependent
+    Launch").
+
     On the CPU `grid` is (rows, 1, 1) and `block` (rows that must stay together, 1, 1): the runtime splits the rows
     among threads and calls the kernel with two more arguments, the first row and the row past the last.
     """
@@ -72,6 +82,8 @@ class Launch:
     block: tuple[int, int, int]
     shared_bytes: int
     arguments: tuple[str | TensorMap, ...]
+    cluster: tuple[int, int, int] = ONE_BLOCK
+    overlap_previous: bool = False
 
 
 Step = Memset | Launch
@@ -126,4 +138,8 @@ def _step(step: dict[str, Any]) -> Step:
         return Memset(**fields)
     arguments = tuple(a if isinstance(a, str) else TensorMap(a["buffer"], tuple(a["box"])) for a in fields["arguments"])
     grid, block = tuple(fields["grid"]), tuple(fields["block"])
-    return Launch(fields["kernel"], grid, block, fields["shared_bytes"], arguments)
+    cluster, overlaps = (
+        tuple(fields.get("cluster", ONE_BLOCK)),
+        fields.get("overlap_previous", False),
+    )  # new in format 2
+    return Launch(fields["kernel"], grid, block, fields["shared_bytes"], arguments, cluster, overlaps)

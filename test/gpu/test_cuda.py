@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from bitmlir.dialects.errors import BundleError, DeviceError
+from bitmlir.dialects.errors import BundleError, DeviceError, InputError
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.cuda import CudaProgram, Device, DeviceArray
-from bitmlir.runtime.driver import Module
+from bitmlir.runtime.driver import Module, call
 from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, TensorMap, Value
 
 pytestmark = pytest.mark.gpu
@@ -132,6 +134,86 @@ WAIT:
 }
 """
 
+# Block b writes 100 · (blocks in its cluster) + (its rank there) to y[b].
+CLUSTER_RANKS = b"""
+.version 7.8
+.target sm_90
+.address_size 64
+.visible .entry cluster_ranks(.param .u64 p_y)
+{
+  .reg .b32 %r<5>;
+  .reg .b64 %rd<4>;
+  ld.param.u64 %rd1, [p_y];
+  cvta.to.global.u64 %rd1, %rd1;
+  mov.u32 %r1, %ctaid.x;
+  mov.u32 %r2, %cluster_nctarank;
+  mov.u32 %r3, %cluster_ctarank;
+  mad.lo.u32 %r4, %r2, 100, %r3;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd3, %rd1, %rd2;
+  st.global.u32 [%rd3], %r4;
+  ret;
+}
+"""
+
+# The first kernel looks at a flag, up to a million times, which the second one sets: seen[0] is 1 only if the second
+# started before the first had ended. The third adds 2 · seen[0] to total[0] after both.
+FLAG = b"""
+.version 7.8
+.target sm_90
+.address_size 64
+.visible .entry await_flag(.param .u64 p_seen, .param .u64 p_flag)
+{
+  .reg .pred %p<3>;
+  .reg .b32 %r<3>;
+  .reg .b64 %rd<3>;
+  griddepcontrol.launch_dependents;
+  ld.param.u64 %rd1, [p_seen];
+  ld.param.u64 %rd2, [p_flag];
+  cvta.to.global.u64 %rd1, %rd1;
+  cvta.to.global.u64 %rd2, %rd2;
+  mov.u32 %r2, 0;
+AGAIN:
+  ld.volatile.global.u32 %r1, [%rd2];
+  setp.ne.u32 %p1, %r1, 0;
+  @%p1 bra DONE;
+  add.u32 %r2, %r2, 1;
+  setp.lt.u32 %p2, %r2, 1000000;
+  @%p2 bra AGAIN;
+DONE:
+  st.global.u32 [%rd1], %r1;
+  ret;
+}
+.visible .entry set_flag(.param .u64 p_flag)
+{
+  .reg .b32 %r<2>;
+  .reg .b64 %rd<2>;
+  ld.param.u64 %rd1, [p_flag];
+  cvta.to.global.u64 %rd1, %rd1;
+  mov.u32 %r1, 1;
+  st.volatile.global.u32 [%rd1], %r1;
+  membar.gl;
+  griddepcontrol.wait;
+  ret;
+}
+.visible .entry add_seen(.param .u64 p_total, .param .u64 p_seen)
+{
+  .reg .b32 %r<3>;
+  .reg .b64 %rd<3>;
+  griddepcontrol.wait;
+  ld.param.u64 %rd1, [p_total];
+  ld.param.u64 %rd2, [p_seen];
+  cvta.to.global.u64 %rd1, %rd1;
+  cvta.to.global.u64 %rd2, %rd2;
+  ld.global.u32 %r1, [%rd1];
+  ld.global.u32 %r2, [%rd2];
+  shl.b32 %r2, %r2, 1;
+  add.u32 %r1, %r1, %r2;
+  st.global.u32 [%rd1], %r1;
+  ret;
+}
+"""
+
 N, THREADS = 4096, 256
 ADD_PLAN = Plan(
     name="add_twice",
@@ -185,8 +267,55 @@ def test_memory_freed_by_python_can_be_allocated_again():
 
 
 def test_out_of_memory_names_the_bytes_needed():
-    with pytest.raises(DeviceError, match=r"cannot allocate 17,592,186,044,416 bytes .*CUDA_ERROR_OUT_OF_MEMORY"):
+    message = r"cannot allocate 17,592,186,044,416 bytes on .*, which has [\d,]+ of [\d,]+ bytes free: .*OUT_OF_MEMORY"
+    with pytest.raises(DeviceError, match=message):
         DeviceArray.empty((1 << 44,), np.dtype(np.int8))
+
+
+def test_out_of_memory_frees_what_a_program_had_and_leaves_its_argument_alone(x):
+    buffers = (*ADD_PLAN.buffers, Buffer("more", "i8", (1 << 30,)), Buffer("most", "i8", (1 << 44,)))
+    program = CudaProgram(Bundle(dataclasses.replace(ADD_PLAN, buffers=buffers), ADD.stages))
+    argument = DeviceArray.from_numpy(x)
+    before = free_memory()
+    needed = f"{(1 << 44) + (1 << 30) + 4 * N:,}"
+    with pytest.raises(DeviceError, match=rf"'add_twice' needs {needed} bytes on the GPU .*OUT_OF_MEMORY"):
+        program.bind({"x": argument})
+    assert free_memory() > before - (1 << 29)  # so the gigabyte is free again
+    np.testing.assert_array_equal(argument.numpy(), x)
+    np.testing.assert_array_equal(CudaProgram(ADD).run({"x": argument})["y"].numpy(), 2 * x)
+
+
+def free_memory() -> int:
+    with Device.current().active():
+        free, _ = call("cuMemGetInfo")
+    return free
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_host_memory_that_is_given_as_gpu_memory_is_refused(is_pinned):
+    device = Device.current()
+    with device.active():
+        address = int(call("cuMemAllocHost", 64)) if is_pinned else np.zeros(16, np.int32).ctypes.data
+        interface = {"version": 3, "shape": (16,), "typestr": "<i4", "data": (address, False), "strides": None}
+        with pytest.raises(
+            InputError, match=r"w \(.*\) says that it lies in GPU memory, but 0x\w+ is no address there"
+        ):
+            DeviceArray.share(SimpleNamespace(__cuda_array_interface__=interface), "w")
+        if is_pinned:
+            call("cuMemFreeHost", address)
+
+
+def test_managed_memory_is_taken(x):
+    from cuda.bindings import driver
+
+    with Device.current().active():
+        address = int(call("cuMemAllocManaged", x.nbytes, driver.CUmemAttach_flags.CU_MEM_ATTACH_GLOBAL.value))
+        call("cuMemcpyHtoD", address, x.ctypes.data, x.nbytes)
+    interface = {"version": 3, "shape": x.shape, "typestr": "<i4", "data": (address, False), "strides": None}
+    managed = DeviceArray.share(SimpleNamespace(__cuda_array_interface__=interface))
+    np.testing.assert_array_equal(CudaProgram(ADD).run({"x": managed})["y"].numpy(), 2 * x)
+    with Device.current().active():
+        call("cuMemFree", address)
 
 
 class Foreign:
@@ -211,16 +340,37 @@ def test_torch_reads_our_arrays_and_we_read_its(dtype):
     ours = DeviceArray.share(theirs)
     assert ours.address == theirs.data_ptr()
     np.testing.assert_array_equal(ours.numpy().astype(np.int32), theirs.int().cpu().numpy())
-    if dtype != "bfloat16":  # which torch writes to the interface but does not read
-        assert torch.equal(torch.as_tensor(ours, device="cuda"), theirs)
+    assert torch.equal(torch.from_dlpack(ours), theirs)
 
 
-def test_cupy_reads_our_arrays_and_we_read_its():
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint32, np.float16, np.float32])
+def test_cupy_reads_our_arrays_and_we_read_its(dtype):
     cupy = pytest.importorskip("cupy")
-    theirs = cupy.arange(6, dtype=cupy.int32).reshape(2, 3)
+    theirs = cupy.arange(6, dtype=dtype).reshape(2, 3)
     ours = DeviceArray.share(theirs)
     assert ours.address == theirs.data.ptr
     cupy.testing.assert_array_equal(cupy.asarray(ours), theirs)
+    cupy.testing.assert_array_equal(cupy.from_dlpack(ours), theirs)
+
+
+def test_what_speaks_dlpack_alone_is_shared_too():
+    torch = pytest.importorskip("torch")
+    tensor = torch.arange(6, device="cuda").reshape(2, 3).to(torch.bfloat16)
+    only_dlpack = SimpleNamespace(__dlpack__=tensor.__dlpack__, __dlpack_device__=tensor.__dlpack_device__)
+    ours = DeviceArray.share(only_dlpack)
+    assert (ours.address, ours.shape, ours.dtype) == (tensor.data_ptr(), (2, 3), ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(ours.numpy().astype(int), np.arange(6).reshape(2, 3))
+
+
+def test_a_library_that_takes_our_memory_keeps_it():
+    torch = pytest.importorskip("torch")
+    n = 1 << 24
+    tensor = torch.from_dlpack(DeviceArray.from_numpy(np.arange(n, dtype=np.int32)))
+    before = free_memory()
+    DeviceArray.from_numpy(np.zeros(n, np.int32))  # where it would lie, had it been freed
+    assert torch.equal(tensor.cpu(), torch.arange(n, dtype=torch.int32))
+    del tensor
+    assert free_memory() >= before + 4 * n
 
 
 def test_a_plan_fills_and_launches_in_order(x):
@@ -255,6 +405,64 @@ def test_timing_gives_as_many_times_as_asked_for_and_leaves_the_right_result(x, 
     assert len(times) == 5
     assert min(times) > 0
     np.testing.assert_array_equal(bound.buffers["y"].numpy(), 2 * x)
+
+
+def test_a_graph_reads_what_the_buffers_hold_when_it_is_replayed(x):
+    argument, y = DeviceArray.from_numpy(x), DeviceArray.from_numpy(np.full(N, -1, np.int32))
+    program = CudaProgram(ADD)
+    graph = program.bind({"x": argument, "y": y}).graph(runs=3)
+    np.testing.assert_array_equal(y.numpy(), -1)  # recording ran nothing
+    graph.run()
+    np.testing.assert_array_equal(y.numpy(), 2 * x)
+    program.run({"x": y, "y": argument})  # now x holds 4x
+    graph.run()
+    np.testing.assert_array_equal(y.numpy(), 8 * x)
+
+
+def require_hopper() -> None:
+    if Device.current().capability < (9, 0):
+        pytest.skip("needs compute capability 9.0")
+
+
+@pytest.mark.parametrize("by_graph", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_blocks_run_in_clusters_of_the_size_asked_for(size, by_graph):
+    require_hopper()
+    launch = Launch("cluster_ranks", (16, 1, 1), (32, 1, 1), 0, ("y",), cluster=(size, 1, 1))
+    result = Value("y", "array", (16,), {"values": "y"}, dtype="i32")
+    plan = Plan("cluster_ranks", "sm_90", (), (result,), (Buffer("y", "i32", (16,)),), (Memset("y"), launch))
+    bound = CudaProgram(Bundle(plan, {"ptx": CLUSTER_RANKS})).bind({})
+    (bound.graph() if by_graph else bound).run()
+    np.testing.assert_array_equal(bound.buffers["y"].numpy(), 100 * size + np.arange(16) % size)
+
+
+@pytest.mark.parametrize("by_graph", [False, True])
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_a_launch_that_may_overlap_the_one_before_does_and_no_other(overlaps, by_graph):
+    require_hopper()
+    results = tuple(Value(name, "array", (1,), {"values": name}, dtype="i32") for name in ("seen", "total"))
+    one = (1, 1, 1)
+    steps = (
+        Memset("flag"),
+        Launch("await_flag", one, one, 0, ("seen", "flag")),
+        Launch("set_flag", one, one, 0, ("flag",), overlap_previous=overlaps),
+        Launch("add_seen", one, one, 0, ("total", "seen"), overlap_previous=overlaps),
+    )
+    buffers = tuple(Buffer(name, "i32", (1,)) for name in ("seen", "total", "flag"))
+    program = CudaProgram(Bundle(Plan("flag", "sm_90", (), results, buffers, steps), {"ptx": FLAG}))
+    bound = program.bind({"total": DeviceArray.from_numpy(np.zeros(1, np.int32))})
+    repeated = bound.graph() if by_graph else bound
+    for _ in range(3):
+        repeated.run()
+    assert bound.buffers["seen"].numpy() == [overlaps]
+    assert bound.buffers["total"].numpy() == [2 * 3 * overlaps]
+
+
+def test_a_result_that_overlaps_the_argument_is_refused(x):
+    argument = DeviceArray.from_numpy(x)
+    with pytest.raises(InputError, match="buffer y, which the program writes, overlaps buffer x"):
+        CudaProgram(ADD).bind({"x": argument, "y": argument})
+    np.testing.assert_array_equal(argument.numpy(), x)
 
 
 def test_the_callers_context_is_left_as_it_was(x):
@@ -356,3 +564,17 @@ def test_arrays_that_are_alive_when_python_ends_do_no_harm():
     alive = "import numpy as np; from bitmlir.runtime.cuda import *; x = DeviceArray.from_numpy(np.zeros(9))"
     run = run_in_new_process(alive)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_tensors_that_share_our_memory_when_python_ends_do_no_harm():
+    pytest.importorskip("torch")
+    alive = """
+import numpy as np, torch
+from bitmlir.runtime.cuda import *
+x = torch.from_dlpack(DeviceArray.from_numpy(np.arange(9)))
+cycle = [torch.from_dlpack(DeviceArray.from_numpy(np.arange(9)))]
+cycle.append(cycle)
+print(int(x.sum()))
+"""
+    run = run_in_new_process(alive)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "36\n", "")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from bitmlir.arrays import as_integers, as_numpy, is_device_array, like, require_layout
+from bitmlir.arrays import as_integers, as_numpy, as_writable, is_device_array, like, require_layout
 from bitmlir.dialects.errors import InputError, ShapeError
 
 CUDA, CUDA_HOST, CUDA_MANAGED = 2, 3, 13  # DLDeviceType in dlpack.h
@@ -180,6 +181,29 @@ def test_results_are_numpy_for_every_caller_but_torch(example: Any) -> None:
     assert like(VALUES, example) is VALUES
 
 
+def test_only_arrays_that_share_their_memory_can_be_written_into() -> None:
+    values = VALUES.copy()
+    assert as_writable(values) is values
+    for x in ([[1]], WithInterface(values), WithArray(values), WithDLPack(values), 3):
+        with pytest.raises(
+            InputError, match="y must be a numpy array, a torch tensor, or an array in GPU memory, to be"
+        ):
+            as_writable(x, "y")
+
+
+def test_a_result_that_the_callers_library_cannot_take_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Array:
+        """CuPy's, which has no bf16."""
+
+    def refuse(array: Any) -> Any:
+        raise TypeError("Unsupported type <V2")
+
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ndarray=Array, asarray=refuse))
+    message = r"the result \(bfloat16 of shape \(2,\)\) is no cupy array: Unsupported type <V2"
+    with pytest.raises(InputError, match=message):
+        like(np.zeros(2, ml_dtypes.bfloat16), Array())
+
+
 @pytest.mark.parametrize("wrap", [lambda a: a, OnDevice])
 def test_a_layout_that_fits_is_accepted(wrap: Any) -> None:
     require_layout(wrap(VALUES), "x", np.int16, (2, 3))
@@ -187,6 +211,7 @@ def test_a_layout_that_fits_is_accepted(wrap: Any) -> None:
 
 def test_device_strides_of_a_contiguous_array_are_accepted() -> None:
     require_layout(OnDevice(VALUES, strides=(6, 2)), "x", np.int16, (2, 3))
+    require_layout(OnDevice(VALUES[:1], strides=(2, 2)), "x", np.int16, (1, 3))  # one row: its stride says nothing
 
 
 @pytest.mark.parametrize("wrap", [lambda a: a, OnDevice])
@@ -254,3 +279,49 @@ class TestTorch:
         tensor = like(np.array([1.5, -2.0], ml_dtypes.bfloat16), torch.zeros(1))
         assert tensor.dtype == torch.bfloat16
         assert tensor.tolist() == [1.5, -2.0]
+
+    def test_bfloat16_is_read_without_a_copy(self, torch: Any) -> None:
+        tensor = torch.tensor([[1.5, -2.0], [3.0, 4.0]], dtype=torch.bfloat16)
+        array = as_writable(tensor.T)
+        assert array.dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(array.astype(float), [[1.5, 3], [-2, 4]])
+        array[1, 0] = 7
+        assert tensor[0, 1] == 7
+
+
+class TestJax:
+    @pytest.fixture
+    def jax(self) -> Any:
+        return pytest.importorskip("jax")
+
+    def test_arrays_on_the_host_are_read(self, jax: Any) -> None:
+        x = jax.numpy.asarray(VALUES)
+        assert not is_device_array(x)
+        np.testing.assert_array_equal(as_integers(x, "x"), VALUES)
+
+    @pytest.mark.parametrize("dtype", ["int32", "float16", "bfloat16", "float32"])
+    def test_results_come_back_as_jax_arrays_on_the_same_device(self, jax: Any, dtype: str) -> None:
+        example = jax.numpy.zeros(1)
+        result = like(np.array([[1.5, -2.0]]).astype(getattr(ml_dtypes, dtype, dtype)), example)
+        assert isinstance(result, jax.Array)
+        assert result.dtype == dtype
+        assert result.devices() == example.devices()
+        np.testing.assert_array_equal(np.asarray(result, float), [[1.5, -2.0]] if dtype != "int32" else [[1, -2]])
+
+    def test_jax_arrays_never_change(self, jax: Any) -> None:
+        with pytest.raises(InputError, match="must be a numpy array, a torch tensor"):
+            as_writable(jax.numpy.zeros(3))
+
+    def test_an_array_that_is_being_traced_is_refused(self, jax: Any) -> None:
+        with pytest.raises(InputError, match="cannot be read as a numpy array"):
+            jax.jit(lambda x: as_numpy(x, "x").sum())(jax.numpy.zeros(3))
+
+    def test_a_product_of_jax_arrays_is_a_jax_array(self, jax: Any) -> None:
+        import bitmlir
+
+        rng = np.random.default_rng(0)
+        x, w = rng.choice([-1, 1], (3, 70)), rng.integers(0, 4, (5, 70))
+        exe = bitmlir.compile(bitmlir.MatmulSpec(m=3, n=5, k=70, lhs="bipolar", rhs="u2"), target="cpu")
+        result = exe(*map(jax.numpy.asarray, (x, w)))
+        assert isinstance(result, jax.Array)
+        np.testing.assert_array_equal(result, x @ w.T)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -11,7 +12,7 @@ import pytest
 
 from bitmlir import __version__
 from bitmlir.dialects.errors import BundleError, InputError
-from bitmlir.runtime.bundle import FORMAT, STAGES, Bundle
+from bitmlir.runtime.bundle import FORMAT, STAGES, Bundle, _manifest_digest
 from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, TensorMap, Value
 
 PLAN = Plan(
@@ -173,3 +174,21 @@ def test_a_newer_format_says_who_made_it_and_what_to_do():
     message = rf"made by bitmlir 9\.8 with bundle format {FORMAT + 1}; .* reads formats up to {FORMAT}: upgrade"
     with pytest.raises(BundleError, match=message):
         Bundle.from_bytes(newer)
+
+
+def test_a_bundle_of_the_first_format_has_neither_clusters_nor_overlap():
+    with zipfile.ZipFile(io.BytesIO(BUNDLE.to_bytes())) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    manifest = json.loads(members["manifest.json"])
+    del manifest["sha256"]
+    manifest["format"] = 1
+    (launch,) = (step["launch"] for step in manifest["plan"]["steps"] if "launch" in step)
+    del launch["cluster"], launch["overlap_previous"]
+    manifest["sha256"] = _manifest_digest(manifest)
+    assert Bundle.from_bytes(zipped({**members, "manifest.json": json.dumps(manifest)})) == BUNDLE
+
+
+def test_clusters_and_overlap_are_kept():
+    launch = Launch("kernel", (4, 1, 1), (128, 1, 1), 0, ("y",), cluster=(2, 1, 1), overlap_previous=True)
+    saved = Bundle(dataclasses.replace(PLAN, steps=(launch,)), {})
+    assert Bundle.from_bytes(saved.to_bytes()).plan.steps == (launch,)

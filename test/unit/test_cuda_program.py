@@ -5,226 +5,18 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import enum
 import gc
-import importlib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fake_driver import MEMORY, Status, faked_driver
 
-from bitmlir.dialects.errors import BundleError, DeviceError, InputError
-from bitmlir.runtime import cuda, driver
+from bitmlir.dialects.errors import BundleError, DeviceError, InputError, ShapeError
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.cuda import CudaProgram, Device, DeviceArray, choose_image
 from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, TensorMap, Value
-
-
-class Status(enum.IntEnum):
-    CUDA_SUCCESS = 0
-    CUDA_ERROR_INVALID_VALUE = 1
-    CUDA_ERROR_OUT_OF_MEMORY = 2
-    CUDA_ERROR_NO_DEVICE = 100
-    CUDA_ERROR_NOT_FOUND = 500
-
-
-ATTRIBUTES = {
-    "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR": 9,
-    "CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR": 0,
-    "CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT": 132,
-    "CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232_448,
-}
-MEMORY = 1 << 20
-
-
-class Names:
-    """An enum of which only the names matter."""
-
-    def __getattr__(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(name=name, value=len(name))
-
-
-class FakeDriver:
-    """`cuda.bindings.driver` with host memory for device memory, and a log of what is queued."""
-
-    CUresult = Status
-    CUdevice_attribute = CUfunction_attribute = CUpointer_attribute = Names()
-    CUtensorMapDataType = CUtensorMapInterleave = CUtensorMapSwizzle = Names()
-    CUtensorMapL2promotion = CUtensorMapFloatOOBfill = CUstream_flags = CUstreamCaptureMode = Names()
-
-    def __init__(self) -> None:
-        self.contexts: list[int] = []
-        self.memory: dict[int, object] = {}
-        self.alive: list[str] = []  # handles made and not destroyed
-        self.log: list[tuple] = []
-        self.maps: list[dict] = []
-
-        @ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 12)
-        def encode(descriptor, dtype, rank, address, sizes, strides, box, steps, *_):
-            if descriptor % 64:
-                return Status.CUDA_ERROR_INVALID_VALUE
-            ctypes.memmove(descriptor, b"descriptor", 10)
-            self.maps.append(
-                {
-                    "address": address,
-                    "sizes": list((ctypes.c_uint64 * rank).from_address(sizes)),
-                    "strides": list((ctypes.c_uint64 * (rank - 1)).from_address(strides)),
-                    "box": list((ctypes.c_uint32 * rank).from_address(box)),
-                    "steps": list((ctypes.c_uint32 * rank).from_address(steps)),
-                }
-            )
-            return Status.CUDA_SUCCESS
-
-        self._encode = encode
-
-    def _in_context(self) -> None:
-        assert self.contexts, "called without a current context"
-
-    def _made(self, kind: str):
-        self._in_context()
-        self.alive.append(kind)
-        return Status.CUDA_SUCCESS, kind
-
-    def _destroyed(self, kind: str):
-        self._in_context()
-        self.alive.remove(kind)
-        return (Status.CUDA_SUCCESS,)
-
-    def _done(self, *entry):
-        self._in_context()
-        self.log.append(entry)
-        return (Status.CUDA_SUCCESS,)
-
-    def cuInit(self, flags):
-        return (Status.CUDA_SUCCESS,)
-
-    def cuGetErrorString(self, status):
-        return Status.CUDA_SUCCESS, f"text of {int(status)}".encode()
-
-    def cuCtxGetCurrent(self):
-        return Status.CUDA_SUCCESS, self.contexts[-1] if self.contexts else 0
-
-    def cuCtxGetDevice(self):
-        return Status.CUDA_SUCCESS, 0
-
-    def cuCtxPushCurrent(self, context):
-        self.contexts.append(context)
-        return (Status.CUDA_SUCCESS,)
-
-    def cuCtxPopCurrent(self):
-        return Status.CUDA_SUCCESS, self.contexts.pop()
-
-    def cuCtxSynchronize(self):
-        return self._done("synchronize")
-
-    def cuDeviceGet(self, ordinal):
-        return Status.CUDA_SUCCESS, ordinal
-
-    def cuDeviceGetName(self, length, device):
-        return Status.CUDA_SUCCESS, b"NVIDIA H200\0".ljust(length)
-
-    def cuDeviceGetAttribute(self, attribute, device):
-        return Status.CUDA_SUCCESS, ATTRIBUTES[attribute.name]
-
-    def cuDevicePrimaryCtxRetain(self, device):
-        return Status.CUDA_SUCCESS, 0xC0
-
-    def cuMemAlloc(self, size):
-        self._in_context()
-        if size > MEMORY:
-            return Status.CUDA_ERROR_OUT_OF_MEMORY, None
-        block = (ctypes.c_uint8 * (size + 256))()
-        address = -(-ctypes.addressof(block) // 256) * 256
-        ctypes.memset(block, 0xAA, size + 256)
-        self.memory[address] = block
-        return Status.CUDA_SUCCESS, address
-
-    def cuMemFree(self, address):
-        self._in_context()
-        del self.memory[address]
-        return (Status.CUDA_SUCCESS,)
-
-    def cuMemcpyHtoD(self, to, source, size):
-        ctypes.memmove(to, source, size)
-        return self._done("to device")
-
-    def cuMemcpyDtoH(self, to, source, size):
-        ctypes.memmove(to, source, size)
-        return self._done("to host")
-
-    def cuPointerGetAttribute(self, attribute, address):
-        return Status.CUDA_SUCCESS, 0
-
-    def cuStreamSynchronize(self, stream):
-        return self._done("wait", stream)
-
-    def cuModuleLoadDataEx(self, image, n, options, values):
-        self.log.append(("load", image))
-        return self._made("module")
-
-    def cuModuleUnload(self, module):
-        return self._destroyed(module)
-
-    def cuModuleGetFunction(self, module, name):
-        return (Status.CUDA_SUCCESS, name) if name != b"missing" else (Status.CUDA_ERROR_NOT_FOUND, None)
-
-    def cuFuncSetAttribute(self, function, attribute, value):
-        return self._done("allow", function, value)
-
-    def cuMemsetD8Async(self, address, value, size, stream):
-        ctypes.memset(address, value, size)
-        return self._done("fill", size, stream)
-
-    def cuLaunchKernel(self, kernel, *rest):
-        *shape, stream, parameters, _ = rest
-        pointers = (ctypes.c_void_p * 2).from_address(parameters)
-        if kernel == b"double":
-            to, source = (ctypes.c_uint64.from_address(p).value for p in pointers)
-            array = np.ctypeslib.as_array((ctypes.c_int32 * 12).from_address(to))
-            array += 2 * np.ctypeslib.as_array((ctypes.c_int32 * 12).from_address(source))
-        if kernel == b"boxes":
-            assert ctypes.string_at(pointers[0], 10) == b"descriptor"
-        return self._done("launch", kernel, tuple(shape), stream)
-
-    def cuGetProcAddress(self, name, version, flags):
-        assert name == b"cuTensorMapEncodeTiled"
-        return Status.CUDA_SUCCESS, ctypes.cast(self._encode, ctypes.c_void_p).value, None
-
-    def cuStreamCreate(self, flags):
-        return self._made("stream")
-
-    def cuEventCreate(self, flags):
-        return self._made("event")
-
-    def cuEventRecord(self, event, stream):
-        return self._done("record", stream)
-
-    def cuEventSynchronize(self, event):
-        return self._done("wait for event")
-
-    def cuEventElapsedTime(self, start, stop):
-        return Status.CUDA_SUCCESS, 1.5
-
-    def cuStreamBeginCapture(self, stream, mode):
-        return self._done("begin", stream)
-
-    def cuStreamEndCapture(self, stream):
-        self._done("end", stream)
-        return self._made("graph")
-
-    def cuGraphInstantiate(self, graph, flags):
-        return self._made("executable graph")
-
-    def cuGraphLaunch(self, graph, stream):
-        return self._done("replay", stream)
-
-    def _destroy(self, handle):
-        return self._destroyed(handle)
-
-    cuStreamDestroy = cuEventDestroy = cuGraphDestroy = cuGraphExecDestroy = _destroy
-
 
 PLAN = Plan(
     name="double",
@@ -242,21 +34,10 @@ BUNDLE = Bundle(PLAN, {"cubin": b"cubin", "ptx": b"ptx"})
 X = np.arange(12, dtype=np.int32).reshape(3, 4)
 
 
-def forget_driver() -> None:
-    gc.collect()  # what was made with one driver is freed with it
-    for cached in (driver.driver, driver._initialize, driver._device, cuda._tensor_map_encoder):
-        cached.cache_clear()
-
-
 @pytest.fixture
-def fake(monkeypatch):
-    forget_driver()
-    fake = FakeDriver()
-    load = importlib.import_module
-    monkeypatch.setattr(importlib, "import_module", lambda name: fake if name == "cuda.bindings.driver" else load(name))
-    yield fake
-    forget_driver()
-    assert fake.contexts == []
+def fake():
+    with faked_driver() as fake:
+        yield fake
 
 
 def test_the_plan_runs_in_order_and_the_result_is_right(fake):
@@ -281,6 +62,51 @@ def test_a_tensor_map_describes_the_whole_buffer_words_first(fake):
             "steps": [1, 1, 1],
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "box", "sizes", "strides"),
+    [
+        ((5, 8), (32, 16, 1), [8, 5, 1], [32, 160]),  # a plain result
+        ((2, 3, 5, 8), (32, 64, 1, 2), [8, 5, 3, 2], [32, 160, 480]),  # planes of a batch
+    ],
+)
+def test_a_tensor_map_has_as_many_dimensions_as_its_box(fake, shape, box, sizes, strides):
+    launch = Launch("boxes", (1, 1, 1), (384, 1, 1), 0, (TensorMap("s", box), "y"))
+    buffers = (*PLAN.buffers[:2], Buffer("s", "i32", shape))
+    plan = dataclasses.replace(PLAN, buffers=buffers, steps=(launch,))
+    CudaProgram(Bundle(plan, BUNDLE.stages)).run({"x": DeviceArray.from_numpy(X)})
+    (made,) = fake.maps
+    assert (made["sizes"], made["strides"], made["box"]) == (sizes, strides, list(box))
+
+
+def test_an_array_on_the_device_is_reshaped_in_place(fake):
+    array = DeviceArray.from_numpy(X)
+    again = array.reshape((2, 6))
+    assert again.address == array.address
+    np.testing.assert_array_equal(again.numpy(), X.reshape(2, 6))
+    with pytest.raises(ShapeError, match=r"an array of shape \(3, 4\) cannot have the shape \(2, 5\)"):
+        array.reshape((2, 5))
+
+
+def test_clusters_and_overlap_are_attributes_of_the_launch(fake):
+    launch = Launch("double", (4, 1, 1), (3, 1, 1), 64, ("y", "x"))
+    steps = (
+        dataclasses.replace(launch, cluster=(2, 1, 1), overlap_previous=True),
+        dataclasses.replace(launch, cluster=(1, 4, 1)),
+        dataclasses.replace(launch, overlap_previous=True),
+    )
+    bound = CudaProgram(Bundle(dataclasses.replace(PLAN, steps=(Memset("y"), *steps)), BUNDLE.stages)).bind(
+        {"x": DeviceArray.from_numpy(X)}
+    )
+    fake.log.clear()
+    bound.run(5)
+    bound.run(6)
+    shape = (4, 1, 1, 3, 1, 1, 64)
+    attributes = [{"cluster": (2, 1, 1), "overlap": 1}, {"cluster": (1, 4, 1)}, {"overlap": 1}]
+    queued = [entry for entry in fake.log if entry[0] == "launch"]
+    assert queued == [("launch", b"double", shape, stream, a) for stream in (5, 6) for a in attributes]
+    np.testing.assert_array_equal(bound.buffers["y"].numpy(), 2 * 3 * X)
 
 
 def test_only_a_kernel_with_more_than_48_kib_of_shared_memory_asks_for_it(fake):
@@ -333,6 +159,36 @@ def test_a_graph_is_recorded_once_and_replayed_for_each_measurement(fake):
     assert fake.alive == ["module"]
 
 
+def test_a_graph_holds_the_launches_and_outlives_all_but_itself(fake):
+    graph = CudaProgram(BUNDLE).bind({"x": DeviceArray.from_numpy(X)}).graph()
+    gc.collect()
+    assert sorted(fake.alive) == ["executable graph", "module"]
+    assert len(fake.memory) == len(PLAN.buffers)
+    fake.log.clear()
+    graph.run()
+    graph.run(7)
+    assert fake.log == [("replay", 0), ("replay", 7)]
+    del graph
+    gc.collect()
+    assert fake.alive == []
+    assert fake.memory == {}
+
+
+def test_a_graph_that_cannot_be_made_leaves_nothing_behind(fake):
+    bound = CudaProgram(BUNDLE).bind({"x": DeviceArray.from_numpy(X)})
+    fake.cuGraphInstantiate = lambda graph, flags: (Status.CUDA_ERROR_OUT_OF_MEMORY, None)
+    with pytest.raises(DeviceError, match="cuGraphInstantiate failed: CUDA_ERROR_OUT_OF_MEMORY"):
+        bound.graph()
+    assert fake.alive == ["module"]
+
+
+def test_a_launch_that_the_driver_refuses_is_named(fake):
+    bound = CudaProgram(BUNDLE).bind({"x": DeviceArray.from_numpy(X)})
+    fake.cuLaunchKernel = lambda *_: (Status.CUDA_ERROR_INVALID_VALUE,)
+    with pytest.raises(DeviceError, match=r"cuLaunchKernel failed: CUDA_ERROR_INVALID_VALUE \(text of 1\)"):
+        bound.run()
+
+
 def test_without_a_graph_every_measurement_queues_the_runs(fake):
     bound = CudaProgram(BUNDLE).bind({"x": DeviceArray.from_numpy(X)})
     fake.log.clear()
@@ -350,6 +206,7 @@ def test_without_a_graph_every_measurement_queues_the_runs(fake):
         ({"x": X.T}, r"buffer x must be int32 of shape \(3, 4\), got int32 of shape \(4, 3\)"),
         ({"x": X.astype(np.float32)}, r"must be int32 of shape \(3, 4\), got float32"),
         ({"x": X.astype(np.int64)}, r"must be int32 of shape \(3, 4\), got int64"),
+        ({"x": X.astype(">i4")}, r"must be int32 of shape \(3, 4\), got >i4"),
     ],
 )
 def test_buffers_that_do_not_fit_are_refused(fake, buffers, message):
@@ -357,22 +214,45 @@ def test_buffers_that_do_not_fit_are_refused(fake, buffers, message):
         CudaProgram(BUNDLE).bind({name: DeviceArray.from_numpy(array) for name, array in buffers.items()})
 
 
-def test_unsigned_words_fit_a_buffer_of_signed_ones(fake):
-    buffers = CudaProgram(BUNDLE).run({"x": DeviceArray.from_numpy(X.view(np.uint32))})
-    np.testing.assert_array_equal(buffers["y"].numpy(), 2 * X)
+def test_unsigned_numbers_do_not_pass_for_signed_ones(fake):
+    with pytest.raises(InputError, match="must be int32 of shape"):
+        CudaProgram(BUNDLE).run({"x": DeviceArray.from_numpy(X.view(np.uint32))})
 
 
 def test_a_buffer_at_an_odd_address_is_refused(fake):
     x = DeviceArray.from_numpy(X)
-    with pytest.raises(InputError, match="must start at a multiple of 16 bytes"):
+    with pytest.raises(InputError, match=r"must start at a multiple of 16 bytes, but starts at 0x\w+: copy it first"):
         CudaProgram(BUNDLE).bind({"x": dataclasses.replace(x, address=x.address + 4)})
 
 
 def test_a_buffer_on_another_gpu_is_refused(fake):
     x = DeviceArray.from_numpy(X)
     elsewhere = dataclasses.replace(x, device=dataclasses.replace(x.device, ordinal=1))
-    with pytest.raises(InputError, match="buffer x is on GPU 1, the program on GPU 0"):
+    with pytest.raises(InputError, match=r"buffer x is on GPU 1, the program on GPU 0: copy it there .*'cuda:0'"):
         CudaProgram(BUNDLE).bind({"x": elsewhere})
+
+
+@pytest.mark.parametrize("offset", [0, 16, -32])
+def test_a_result_that_overlaps_an_argument_is_refused(fake, offset):
+    memory = DeviceArray.from_numpy(np.zeros((7, 4), np.int32))
+    x = dataclasses.replace(memory, address=memory.address + 32, shape=(3, 4), owner=memory)
+    y = dataclasses.replace(x, address=x.address + offset)
+    with pytest.raises(InputError, match="buffer y, which the program writes, overlaps buffer x: give memory of its"):
+        CudaProgram(BUNDLE).bind({"x": x, "y": y})
+
+
+def test_a_result_may_lie_right_beside_an_argument(fake):
+    memory = DeviceArray.from_numpy(np.concatenate([X, X - X]))
+    x, y = (dataclasses.replace(memory, address=memory.address + at, shape=(3, 4), owner=memory) for at in (0, 48))
+    CudaProgram(BUNDLE).run({"x": x, "y": y})
+    np.testing.assert_array_equal(memory.numpy(), np.concatenate([X, 2 * X]))
+
+
+def test_a_result_in_memory_that_must_not_change_is_refused(fake):
+    memory = DeviceArray.from_numpy(X)
+    y = DeviceArray.share(Foreign(memory, data=(memory.address, True)))
+    with pytest.raises(InputError, match="buffer y is written by the program, but the array is read-only"):
+        CudaProgram(BUNDLE).bind({"x": DeviceArray.from_numpy(X), "y": y})
 
 
 def bundle_with(step: Launch) -> Bundle:
@@ -390,9 +270,34 @@ def test_a_kernel_that_needs_more_shared_memory_than_there_is_is_refused(fake):
         program.bind({"x": DeviceArray.from_numpy(X)})
 
 
-def test_out_of_memory_names_the_bytes_needed(fake):
-    with pytest.raises(DeviceError, match=r"cannot allocate 4,194,304 bytes on NVIDIA H200: .*OUT_OF_MEMORY"):
+def test_out_of_memory_names_the_bytes_needed_and_free(fake):
+    kept = DeviceArray.from_numpy(X)
+    free = rf"{MEMORY - kept.nbytes:,} of {MEMORY:,} bytes free"
+    message = (
+        rf"cannot allocate 4,194,304 bytes on NVIDIA H200, which has {free}: cuMemAlloc .*CUDA_ERROR_OUT_OF_MEMORY"
+    )
+    with pytest.raises(DeviceError, match=message):
         DeviceArray.empty((1024, 1024), np.dtype(np.int32))
+
+
+@pytest.mark.parametrize("fits", ["nothing", "the result"])
+def test_out_of_memory_says_what_the_program_needs_frees_the_rest_and_leaves_arguments_alone(fake, fits):
+    x = DeviceArray.from_numpy(X)
+    bundle = bundle_of_scratch(MEMORY)
+    filler = DeviceArray.empty((MEMORY - 48 - (48 if fits == "the result" else 0),), np.dtype(np.int8))
+    fake.log.clear()
+    with pytest.raises(DeviceError) as error:
+        CudaProgram(bundle).bind({"x": x})
+    assert f"'double' needs {MEMORY + 48:,} bytes on the GPU beside what it was given: cannot" in str(error.value)
+    assert set(fake.memory) == {x.address, filler.address}  # though the error still has its traceback
+    assert [entry for entry in fake.log if entry[0] in ("fill", "launch")] == []
+    np.testing.assert_array_equal(x.numpy(), X)
+
+
+def bundle_of_scratch(size: int) -> Bundle:
+    """The program with that many bytes of scratch."""
+    buffers = (*PLAN.buffers[:2], Buffer("s", "i8", (size,)))
+    return Bundle(dataclasses.replace(PLAN, buffers=buffers, steps=PLAN.steps[:2]), BUNDLE.stages)
 
 
 def test_no_device_names_the_way_out(fake):
@@ -420,23 +325,55 @@ def test_another_librarys_array_is_used_in_place_and_kept_alive(fake):
     assert fake.memory == {}
 
 
-@pytest.mark.parametrize(("stream", "waits"), [(None, []), (1, []), (2, [2]), (0x77, [0x77])])
-def test_the_stream_of_another_librarys_array_is_waited_for(fake, stream, waits):
-    foreign = Foreign(DeviceArray.from_numpy(X), stream=stream)
+@pytest.mark.parametrize(
+    ("theirs", "ours", "waits"),
+    [(None, 0, []), (1, 0, []), (2, 0, [2]), (0x77, 0, [0x77]), (0x77, 0x77, []), (1, 0x77, [0])],
+)
+def test_what_another_library_queued_on_another_stream_is_waited_for(fake, theirs, ours, waits):
+    foreign = Foreign(DeviceArray.from_numpy(X), stream=theirs)
     fake.log.clear()
-    DeviceArray.share(foreign)
+    DeviceArray.share(foreign, stream=ours)
     assert [entry[1] for entry in fake.log] == waits
+
+
+def test_an_array_whose_contents_come_later_is_waited_for(fake):
+    foreign = Foreign(DeviceArray.from_numpy(X))
+    waited = []
+    foreign.block_until_ready = lambda: waited.append(True)
+    DeviceArray.share(foreign)
+    assert waited == [True]
 
 
 @pytest.mark.parametrize("changes", [{"strides": (4, 16)}, {"mask": object()}])
 def test_a_strided_or_masked_array_is_refused(fake, changes):
-    with pytest.raises(InputError, match="w must be a dense, C-contiguous array without a mask: copy it first"):
+    message = r"w \(.*Foreign\) must be a dense, C-contiguous array without a mask: copy it first \(torch: x.contiguous"
+    with pytest.raises(InputError, match=message):
         DeviceArray.share(Foreign(DeviceArray.from_numpy(X), **changes), "w")
 
 
 def test_what_is_no_device_array_is_refused(fake):
-    with pytest.raises(InputError, match="w must have __cuda_array_interface__, got ndarray"):
+    with pytest.raises(InputError, match=r"w \(list\) must lie in GPU memory, and have __cuda_array_interface__ or"):
+        DeviceArray.share([1], "w")
+    with pytest.raises(InputError, match=r"w \(numpy.ndarray\) must lie in GPU memory, but its DLPack device is 1"):
         DeviceArray.share(X, "w")
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_host_memory_given_as_gpu_memory_is_refused(fake, is_pinned):
+    address = X.ctypes.data
+    fake.pinned = [address] if is_pinned else []
+    with pytest.raises(InputError, match=rf"w \(.*Foreign\) says that it lies in GPU memory, but {address:#x} is no"):
+        DeviceArray.share(Foreign(DeviceArray.from_numpy(X), data=(address, False)), "w")
+
+
+def test_what_the_other_library_raises_becomes_an_input_error(fake):
+    class NeedsGradient:
+        @property
+        def __cuda_array_interface__(self):
+            raise RuntimeError("use tensor.detach()")
+
+    with pytest.raises(InputError, match=r"w \(.*NeedsGradient\) cannot be read in GPU memory: use tensor.detach"):
+        DeviceArray.share(NeedsGradient(), "w")
 
 
 def device(major: int, minor: int) -> Device:

@@ -15,6 +15,7 @@ from bitmlir.jit import CpuProgram, row_ranges
 from bitmlir.runtime.plan import Launch, Memset, Plan
 
 SIZES = (37, 40, 70)
+OVERLAPPING = np.zeros((37, 40), np.int32)  # a row of this result is as long as the columns have sums
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 100])
@@ -118,6 +119,16 @@ def read_only(array: np.ndarray) -> np.ndarray:
         (lambda b: {**b, "lhs.sums": b["lhs.sums"].astype(np.float32)}, r"must be int32 .* got float32"),
         (lambda b: {**b, "lhs.sums": np.zeros(74, np.int32)[::2]}, r"must be C-contiguous and aligned"),
         (lambda b: {**b, "lhs.sums": np.zeros(149, np.int8)[1:].view(np.int32)}, r"must be C-contiguous and aligned"),
+        (lambda b: {**b, "lhs.sums": b["lhs.sums"].astype(">i4")}, r"must be int32 .* got >i4"),
+        (
+            lambda b: {
+                **b,
+                "lhs.sums": np.zeros(37, np.int32),
+                "result.values": OVERLAPPING,
+                "rhs.sums": OVERLAPPING[1],
+            },
+            r"buffer result\.values, which the program writes, overlaps buffer rhs\.sums",
+        ),
         (lambda b: {**b, "result.values": read_only(np.zeros((37, 40), np.int32))}, r"result\.values .* is read-only"),
     ],
 )

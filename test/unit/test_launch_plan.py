@@ -65,9 +65,10 @@ def test_one_product_is_one_launch() -> None:
     (launch,) = plan.steps
     assert isinstance(launch, Launch)
     assert launch.kernel == "plane_matmul_0"
-    assert launch.block == (128, 1, 1)
-    assert launch.grid[0] * launch.grid[1] * launch.grid[2] == 4 * 2
-    assert launch.shared_bytes == 64 << 10
+    assert launch.block[0] % 32 == 0
+    assert launch.block[1:] == launch.grid[1:] == launch.cluster[1:] == (1, 1)
+    assert 1 <= launch.grid[0] <= 200 * 100
+    assert 0 < launch.shared_bytes <= get_target("sm_80").shared_bytes
     # ±1 needs the sums of w alone: those of x are there, but no kernel asks for them.
     assert launch.arguments == ("x.planes", "w.planes", "y.values", "w.sums")
 
@@ -82,6 +83,38 @@ def test_hopper_takes_tensor_maps() -> None:
     assert (first.box[0], first.box[2]) == (second.box[0], second.box[2]) == (32, 1)
     assert first.box[1] % 64 == 0
     assert set(others) == {"y.values", "w.sums"}
+
+
+BATCH = """
+!x = tensor<3x20x300xi1, #bit.encoding<"bipolar">>
+!y = tensor<3x20x20xi1, #bit.encoding<"bipolar">>
+func.func @batch(%x: !x {bit.name = "x"}) -> (!y {bit.name = "y"}) {
+  %y = "bit.matmul"(%x, %x) ({
+  ^bb0(%acc: i32, %row: index, %col: index, %batch: index):
+    %zero = arith.constant 0 : i32
+    %bit = arith.cmpi sge, %acc, %zero : i32
+    gpu.yield %bit : i1
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!x, !x) -> !y
+  return %y : !y
+}
+"""
+
+
+@pytest.mark.parametrize("target", ["cpu", "sm_80", "sm_90a"])
+def test_a_batch_keeps_its_dimension_in_values_and_buffers(target: str) -> None:
+    plan = plan_of(BATCH, target)
+    assert [(value.kind, value.shape) for value in plan.arguments] == [("packed", (3, 20, 300))]
+    assert [(value.kind, value.shape) for value in plan.results] == [("packed", (3, 20, 20))]
+    assert plan.buffer("x.planes").shape == (1, 3, 20, 12)
+    assert plan.buffer("x.sums").shape == (3, 20)
+    assert plan.buffer("y.planes").shape == (1, 3, 20, 4)
+    last = plan.steps[-1]
+    assert isinstance(last, Launch)
+    if target == "cpu":
+        assert last.grid == (60, 1, 1)
+    if target == "sm_90a":
+        maps = [argument for argument in last.arguments if isinstance(argument, TensorMap)]
+        assert [(one.buffer, len(one.box)) for one in maps] == [("x.planes", 4)] * 2
 
 
 def test_the_cpu_splits_the_rows() -> None:
@@ -116,13 +149,20 @@ def test_a_packed_intermediate_is_scratch_whose_sums_are_cleared_before_it_is_ma
     assert (sums.dtype, sums.shape) == ("i32", (200,))
 
     clear, first, second = plan.steps
-    assert clear == Memset(sums.name)
+    assert is_clearing(clear, sums.name)
     assert isinstance(first, Launch)
     assert isinstance(second, Launch)
     assert {"argument0.planes", "argument1.planes", "argument2.values", planes.name, sums.name} <= names_of(first)
     assert {planes.name, "argument3.planes", "result0.values"} <= names_of(second)
     assert "result0.values" not in names_of(first)
     assert first.kernel != second.kernel
+
+
+def is_clearing(step: object, buffer: str) -> bool:
+    """Whether a step zeroes the buffer: a kernel does where launches overlap, since a memset would keep them apart."""
+    if isinstance(step, Launch):
+        return step.kernel.startswith("zero_") and step.arguments == (buffer,) and step.overlap_previous
+    return step == Memset(buffer)
 
 
 def names_of(launch: Launch) -> set[str]:
@@ -146,9 +186,10 @@ def test_packing_multiplying_and_unpacking_stay_in_order(target: str) -> None:
     plan = plan_of(PACK_TO_UNPACK, target)
     assert [value.kind for value in (*plan.arguments, *plan.results)] == ["array", "array", "array"]
     assert [value.dtype for value in (*plan.arguments, *plan.results)] == ["i16", "i32", "i8"]
-    launches = [step for step in plan.steps if isinstance(step, Launch)]
+    launches = [step for step in plan.steps if isinstance(step, Launch) and not step.kernel.startswith("zero_")]
     assert [launch.kernel.rsplit("_", 1)[0] for launch in launches] == ["plane_pack", "plane_matmul", "plane_unpack"]
-    (clear,) = (step for step in plan.steps if isinstance(step, Memset))
+    (clear,) = (step for step in plan.steps if step not in launches)
+    assert any(is_clearing(clear, buffer) for buffer in names_of(launches[1]))
     assert plan.steps.index(clear) < plan.steps.index(launches[1])
 
     pack, multiply, unpack = launches
@@ -157,7 +198,7 @@ def test_packing_multiplying_and_unpacking_stay_in_order(target: str) -> None:
     (wide,) = (name for name, shape in scratch.items() if shape == (2, 8, 4))
     (narrow,) = (name for name, shape in scratch.items() if shape == (1, 8, 4))
     assert {"argument0.values", "argument1.values", wide} <= names_of(pack)
-    assert {wide, narrow, clear.buffer} <= names_of(multiply)
+    assert {wide, narrow, (clear.arguments[0] if isinstance(clear, Launch) else clear.buffer)} <= names_of(multiply)
     assert names_of(unpack) == {narrow, "result0.values"}
 
 
@@ -270,3 +311,41 @@ def test_a_module_with_two_is_refused_with_their_names() -> None:
     second = ONE_PRODUCT.replace("@scores", "@more")
     with pytest.raises(InputError, match="but found @scores, @more"):
         plan_of(ONE_PRODUCT + second, "sm_80")
+
+
+LAUNCH = """
+module attributes {{gpu.container_module}} {{
+  gpu.module @kernels {{
+    llvm.func @k(%x: !llvm.ptr) attributes {{gpu.kernel, nvvm.kernel}} {{
+      llvm.return
+    }}
+  }}
+  func.func @f(%x: memref<4xi32> {{bit.value = "x", bit.part = "values", bit.shape = array<i64: 4>}}) {{
+    %one = arith.constant 1 : index
+    %two = arith.constant 2 : index
+    %six = arith.constant 6 : index
+    %bytes = arith.constant 64 : i32
+    gpu.launch_func @kernels::@k {clusters} blocks in (%six, %two, %one) threads in (%two, %one, %one)
+      dynamic_shared_memory_size %bytes args(%x : memref<4xi32>) {attributes}
+    return
+  }}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("clusters", "attributes", "cluster", "overlaps"),
+    [
+        ("", "", (1, 1, 1), False),
+        ("clusters in (%two, %one, %one)", "", (2, 1, 1), False),
+        ("", "{bit.overlap_previous}", (1, 1, 1), True),
+        ("clusters in (%six, %two, %one)", "{bit.overlap_previous}", (6, 2, 1), True),
+    ],
+)
+def test_a_launch_says_its_clusters_and_whether_it_overlaps_the_one_before(clusters, attributes, cluster, overlaps):
+    with ir.Context() as context:
+        bit.load(context)
+        plan = read_plan(ir.Module.parse(LAUNCH.format(clusters=clusters, attributes=attributes)), "sm_90a")
+    launch = Launch("k", (6, 2, 1), (2, 1, 1), 64, ("x.values",), cluster, overlaps)
+    assert plan.steps == (launch,)
+    assert Plan.from_json(plan.to_json()) == plan

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import random_matrix
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
-from bitmlir.formats import BITS_PER_WORD, ROW_ALIGNMENT, Packed, pack, unpack, words_per_row
+from bitmlir.formats import BITS_PER_WORD, ROW_ALIGNMENT, Packed, pack, tile_bitmap, unpack, words_per_row
 
 
 class OnDevice:
@@ -170,13 +171,14 @@ def test_the_range_of_a_row_follows_its_zero_point(value: int, row: int) -> None
         pack(x, "u2@row", zeros=[1, 2, 3])
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3)])
-def test_only_matrices_are_packed(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=re.escape(f"x must have 2 dimensions [rows, k], got shape {shape}")):
+@pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3, 4)])
+def test_only_matrices_and_batches_of_them_are_packed(shape: tuple[int, ...]) -> None:
+    expected = f"x must have 2 dimensions [rows, k] or 3 [batch, rows, k], got shape {shape}"
+    with pytest.raises(ShapeError, match=re.escape(expected)):
         pack(np.zeros(shape, np.int8), "u1")
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (0, 2, 3), (2, 0, 3)])
 def test_an_empty_matrix_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=re.escape(f"at least one row and one column, got shape {shape}")):
         pack(np.zeros(shape, np.int8), "u1")
@@ -224,6 +226,59 @@ def test_zeros_of_another_shape_are_refused(zeros: Any) -> None:
 def test_zeros_that_are_floats_are_refused() -> None:
     with pytest.raises(InputError, match="zeros must have an integer or boolean dtype, got float64"):
         pack([[1]], "u4@row", [1.0])
+
+
+# --- batches ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["bipolar", "u3@2", "i2", "ternary", "u2@row"])
+def test_a_batch_is_its_matrices_packed_one_by_one(encoding: str) -> None:
+    rng = np.random.default_rng(3)
+    values, _ = random_matrix(rng, (12, 200), encoding.replace("@row", ""))
+    zeros = rng.integers(0, 2, 12) if encoding.endswith("@row") else None
+    values = (values.reshape(3, 4, 200) - (0 if zeros is None else zeros.reshape(3, 4, 1))).astype(np.int16)
+    batch = pack(values, encoding, None if zeros is None else zeros.reshape(3, 4))
+    assert (batch.shape, batch.rows, batch.k) == ((3, 4, 200), 4, 200)
+    for b in range(3):
+        single = pack(values[b], encoding, None if zeros is None else zeros.reshape(3, 4)[b])
+        np.testing.assert_array_equal(batch.planes[:, b], single.planes)
+        np.testing.assert_array_equal(batch.sums[b], single.sums)
+    np.testing.assert_array_equal(unpack(batch), values)
+    np.testing.assert_array_equal(batch.row_sums(), values.sum(axis=2))
+    again = Packed.from_planes(batch.planes, encoding, 200, batch.zeros)
+    np.testing.assert_array_equal(again.sums, batch.sums)
+
+
+def test_a_batch_names_the_matrix_in_which_something_is_wrong() -> None:
+    x = np.zeros((2, 3, 4), np.int8)
+    x[1, 2, 3] = 7
+    with pytest.raises(EncodingError, match=re.escape("x[1, 2, 3] = 7 is not a value of 'u2'")):
+        pack(x, "u2")
+    batch = pack(np.zeros((2, 3, 4), np.int8), "u2")
+    batch.sums[1, 0] = 5
+    with pytest.raises(InputError, match=re.escape("sums[1, 0] = 5, but the planes add up to 0")):
+        batch.check()
+    batch.planes[1, 0, 2, 0] = 16
+    with pytest.raises(InputError, match=re.escape("planes[1, 0, 2] has bits set past k = 4")):
+        batch.check()
+
+
+def test_rows_are_regrouped_without_a_copy() -> None:
+    values, packed = random_matrix(np.random.default_rng(4), (12, 200), "u2@row")
+    batch = packed.reshape(3, 4)
+    batch.check()
+    assert np.shares_memory(batch.planes, packed.planes)
+    np.testing.assert_array_equal(unpack(batch), values.reshape(3, 4, 200))
+    np.testing.assert_array_equal(unpack(batch.reshape(12)), values)
+    with pytest.raises(ShapeError, match=re.escape("of shape (12, 200) cannot have the rows (3, 5)")):
+        packed.reshape(3, 5)
+    with pytest.raises(ShapeError, match="or \\(batch, rows, k\\)"):
+        packed.reshape(3, 2, 2)
+
+
+def test_a_batch_has_no_tile_bitmap() -> None:
+    with pytest.raises(ShapeError, match=r"cover single matrices, but this one is a batch of shape \(2, 3, 4\)"):
+        tile_bitmap(pack(np.zeros((2, 3, 4), np.int8), "u2"))
 
 
 class TestPacked:
@@ -338,7 +393,7 @@ class TestFromPlanes:
             Packed.from_planes(self.planes, encoding, k)
 
     def test_it_refuses_another_number_of_dimensions_or_dtype(self) -> None:
-        with pytest.raises(ShapeError, match=r"3 dimensions \[planes, rows, words\], got shape \(2, 4\)"):
+        with pytest.raises(ShapeError, match=r"3 dimensions \[planes, rows, words\] or 4 .*, got shape \(2, 4\)"):
             Packed.from_planes(self.planes[0], "u1", 3)
         with pytest.raises(InputError, match="planes must have dtype uint32, got int32"):
             Packed.from_planes(self.planes.view(np.int32), "i4", 3)

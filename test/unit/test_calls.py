@@ -1,0 +1,465 @@
+"""Calling a program: results written into what the caller gives, in its library, on its stream; on the CPU and, with a
+driver made of Python, on a GPU.
+
+`test/gpu/test_interop.py` does the same with torch and CuPy on a real one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_driver import MEMORY, FakeDriver, faked_driver
+
+import bitmlir
+from bitmlir.executable import Executable
+from bitmlir.formats.packed import Packed, pack
+from bitmlir.runtime.bundle import Bundle
+from bitmlir.runtime.driver import DeviceArray
+from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, Value
+
+X = np.arange(12, dtype=np.int32).reshape(3, 4)
+DOUBLE = Plan(
+    name="double",
+    target="sm_90",
+    arguments=(Value("x", "array", (3, 4), {"values": "x.values"}, dtype="i32"),),
+    results=(Value("y", "array", (3, 4), {"values": "y.values"}, dtype="i32"),),
+    buffers=(Buffer("x.values", "i32", (3, 4)), Buffer("y.values", "i32", (3, 4))),
+    steps=(Memset("y.values"), Launch("double", (3, 1, 1), (4, 1, 1), 0, ("y.values", "x.values"))),
+)
+PARTS = {"planes": "y.planes", "sums": "y.sums"}
+ALL_MINUS_ONE = dataclasses.replace(
+    DOUBLE,
+    name="all_minus_one",
+    results=(Value("y", "packed", (3, 40), PARTS, encoding="bipolar"),),
+    buffers=(DOUBLE.buffers[0], Buffer("y.planes", "i32", (1, 3, 4)), Buffer("y.sums", "i32", (3,))),
+    steps=(Memset("y.planes"), Memset("y.sums")),
+)
+BOTH = dataclasses.replace(
+    DOUBLE,
+    results=(*DOUBLE.results, *(dataclasses.replace(ALL_MINUS_ONE.results[0], name="z"),)),
+    buffers=(*DOUBLE.buffers, *ALL_MINUS_ONE.buffers[1:]),
+    steps=(*DOUBLE.steps, *ALL_MINUS_ONE.steps),
+)
+
+
+def gpu_program(plan: Plan = DOUBLE) -> Executable:
+    return Executable(Bundle(plan, {"cubin": b"cubin"}))
+
+
+@pytest.fixture
+def fake():
+    with faked_driver() as fake:
+        yield fake
+
+
+def queued(fake: FakeDriver) -> list[tuple]:
+    """What was queued, and on which stream."""
+    return [(entry[0], entry[-1]) for entry in fake.log if entry[0] in ("fill", "launch", "replay")]
+
+
+def on_device(array: np.ndarray) -> DeviceArray:
+    return DeviceArray.from_numpy(array)
+
+
+def random_packed(seed: int) -> Packed:
+    return pack(np.random.default_rng(seed).choice([-1, 1], (3, 40)), "bipolar")
+
+
+# --- out on a GPU -------------------------------------------------------------------------------------
+
+
+def test_a_result_is_written_into_the_given_device_array_and_it_is_returned(fake):
+    out = on_device(X - 99)
+    assert gpu_program()(on_device(X), out=out) is out
+    np.testing.assert_array_equal(out.numpy(), 2 * X)
+    assert len(fake.memory) == 1  # the argument is freed, and no other result was made
+
+
+def test_a_result_on_the_gpu_may_be_asked_for_in_host_memory(fake):
+    out = X - 99
+    assert gpu_program()(on_device(X), out=out) is out
+    np.testing.assert_array_equal(out, 2 * X)
+
+
+def test_a_result_on_the_gpu_may_be_asked_for_in_a_torch_tensor_on_the_host(fake):
+    torch = pytest.importorskip("torch")
+    out = torch.zeros(3, 4, dtype=torch.int32)
+    assert gpu_program()(X, out=out) is out
+    assert out.tolist() == (2 * X).tolist()
+
+
+def test_each_call_writes_the_out_but_a_bare_run_does_not(fake):
+    out = np.full((3, 4), -1, np.int32)
+    bound = gpu_program().bind(on_device(X), out=out)
+    for _ in range(2):
+        out[...] = -1
+        bound.run()
+        assert (out == -1).all()
+        assert bound() is out
+        np.testing.assert_array_equal(out, 2 * X)
+
+
+def test_a_packed_result_is_written_into_a_packed(fake):
+    host, device = random_packed(0), bitmlir.to_device(random_packed(1))
+    for out in (host, device):
+        assert gpu_program(ALL_MINUS_ONE)(X, out=out) is out
+        assert not np.asarray(out.planes).any()
+        assert not np.asarray(out.sums).any()
+
+
+def test_of_several_results_some_may_be_given(fake):
+    out, packed = on_device(X - 99), random_packed(0)
+    first, second = gpu_program(BOTH)(on_device(X), out=(out, None))
+    assert first is out
+    np.testing.assert_array_equal(out.numpy(), 2 * X)
+    assert not np.asarray(second.planes).any()
+    first, second = gpu_program(BOTH)(X, out=(None, packed))
+    assert second is packed
+    np.testing.assert_array_equal(first, 2 * X)
+    assert not packed.planes.any()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (lambda: on_device(X.astype(np.int64)), r"buffer y.values must be int32 of shape \(3, 4\), got int64"),
+        (lambda: on_device(X.T), r"buffer y.values must be int32 of shape \(3, 4\), got int32 of shape \(4, 3\)"),
+        (lambda: X.astype(np.float32), r"buffer y.values must be int32 of shape \(3, 4\), got float32"),
+        (lambda: X.astype(">i4"), r"buffer y.values must be int32 of shape \(3, 4\), got >i4"),
+        (lambda: np.zeros((3, 8), np.int32)[:, ::2], "buffer y.values must be C-contiguous and aligned"),
+        (lambda: np.broadcast_to(np.int32(0), (3, 4)), "buffer y.values must be C-contiguous"),
+        (lambda: np.frombuffer(bytes(48), np.int32).reshape(3, 4), "buffer y.values .* the array is read-only"),
+        (lambda: [[0] * 4] * 3, "y.values must be a numpy array, a torch tensor, or an array in GPU memory.*got list"),
+        (lambda: random_packed(0), "y.values must be a numpy array, .*got bitmlir.formats.packed.Packed"),
+        (lambda: shifted(on_device(np.zeros(20, np.int32))), "y.values must start at a multiple of 16 bytes"),
+    ],
+)
+def test_an_out_that_does_not_fit_is_refused_before_anything_runs(fake, out: Any, message: str):
+    x = on_device(X)
+    with pytest.raises(bitmlir.InputError, match=message):
+        gpu_program()(x, out=out())
+    assert queued(fake) == []
+
+
+def shifted(array: DeviceArray) -> DeviceArray:
+    """An array of 3 × 4 within another, at an odd address."""
+    return dataclasses.replace(array, address=array.address + 4, shape=(3, 4), owner=array)
+
+
+def test_an_out_that_is_the_argument_is_refused_and_the_argument_left_alone(fake):
+    x = on_device(X)
+    with pytest.raises(bitmlir.InputError, match=r"y\.values, which the program writes, overlaps buffer x\.values"):
+        gpu_program()(x, out=x)
+    np.testing.assert_array_equal(x.numpy(), X)
+
+
+def test_parts_of_a_packed_out_that_overlap_are_refused(fake):
+    out = bitmlir.to_device(random_packed(0))
+    sums = dataclasses.replace(out.planes, shape=(3,), dtype=np.dtype(np.int32))
+    with pytest.raises(
+        bitmlir.InputError, match=r"buffer y\.planes, which the program writes, overlaps buffer y\.sums"
+    ):
+        gpu_program(ALL_MINUS_ONE)(X, out=dataclasses.replace(out, sums=sums))
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (X, bitmlir.InputError, "out for y must be a Packed in 'bipolar', got ndarray"),
+        (
+            pack(np.zeros((3, 40), int), "u1"),
+            bitmlir.EncodingError,
+            "out for y must be in encoding 'bipolar', got 'u1'",
+        ),
+        (pack(np.ones((3, 41), int), "bipolar"), bitmlir.ShapeError, r"out for y must have the shape \(3, 40\), got"),
+    ],
+)
+def test_a_packed_out_must_be_of_the_results_kind(fake, out: Any, error: type, message: str):
+    with pytest.raises(error, match=message):
+        gpu_program(ALL_MINUS_ONE)(X, out=out)
+
+
+@pytest.mark.parametrize("out", [X, (X,), (X, None, None)])
+def test_several_results_take_as_many_outs(fake, out: Any):
+    with pytest.raises(bitmlir.InputError, match="out must be a tuple of 2 for the results y, z, got"):
+        gpu_program(BOTH)(X, out=out)
+
+
+def test_one_host_array_cannot_take_two_results(fake):
+    packed = random_packed(0)
+    overlapping = packed.planes.reshape(3, 4).view(np.int32)
+    with pytest.raises(bitmlir.InputError, match=r"buffer y\.planes, which the program writes, overlaps buffer y\.val"):
+        gpu_program(BOTH)(X, out=(overlapping, packed))
+
+
+def test_out_of_memory_frees_what_was_copied_to_the_gpu_already(fake):
+    filler = DeviceArray.empty((MEMORY - 60,), np.dtype(np.int8))
+    x = X.copy()
+    with pytest.raises(bitmlir.DeviceError, match=r"'double' needs 48 bytes on the GPU .*which has 12 of") as error:
+        gpu_program()(x)
+    assert error.traceback
+    np.testing.assert_array_equal(x, X)
+    del error
+    gc.collect()
+    assert set(fake.memory) == {filler.address}
+
+
+# --- out on the CPU -----------------------------------------------------------------------------------
+
+SPEC = bitmlir.MatmulSpec(m=3, n=5, k=70, lhs="bipolar", rhs="u2")
+
+
+@pytest.fixture
+def operands() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(7)
+    return rng.choice([-1, 1], (3, 70)), rng.integers(0, 4, (5, 70))
+
+
+@pytest.fixture(scope="module")
+def product() -> Executable:
+    return bitmlir.compile(SPEC, target="cpu")
+
+
+def test_on_the_cpu_the_kernels_write_the_given_array(product, operands):
+    x, w = operands
+    out = np.full((3, 5), 77, np.int32)
+    assert product(x, w, out=out) is out
+    np.testing.assert_array_equal(out, x @ w.T)
+
+
+def test_on_the_cpu_a_torch_tensor_may_be_given(product, operands):
+    torch = pytest.importorskip("torch")
+    x, w = operands
+    out = torch.zeros(3, 5, dtype=torch.int32)
+    assert product(x, w, out=out) is out
+    np.testing.assert_array_equal(out.numpy(), x @ w.T)
+
+
+def test_on_the_cpu_a_bfloat16_tensor_may_be_given(operands):
+    torch = pytest.importorskip("torch")
+    x, w = operands
+    out = torch.zeros(3, 5, dtype=torch.bfloat16)
+    bitmlir.compile(dataclasses.replace(SPEC, out="bf16"), target="cpu")(x, w, out=out)
+    np.testing.assert_array_equal(out.float().numpy(), x @ w.T)  # sums below 256 are exact
+
+
+def test_on_the_cpu_a_packed_result_goes_into_a_packed(operands):
+    x, w = operands
+    exe = bitmlir.compile(dataclasses.replace(SPEC, out="bit"), target="cpu")
+    out = pack(np.ones((3, 5), int), "bipolar")
+    assert exe(x, w, threshold=3, out=out) is out
+    out.check()
+    np.testing.assert_array_equal(bitmlir.unpack(out), np.where(x @ w.T >= 3, 1, -1))
+
+
+def test_on_the_cpu_an_out_that_overlaps_an_argument_is_refused(operands):
+    x, w = operands
+    exe = bitmlir.compile(dataclasses.replace(SPEC, out="f32", bias=True), target="cpu")
+    memory = np.arange(16, dtype=np.float32)
+    bias, out = memory[:5], memory[1:].reshape(3, 5)
+    with pytest.raises(
+        bitmlir.InputError, match=r"result\.values, which the program writes, overlaps buffer bias\.val"
+    ):
+        exe(x, w, bias=bias, out=out)
+    np.testing.assert_array_equal(memory, np.arange(16))
+
+
+def test_on_the_cpu_an_out_in_gpu_memory_is_refused(fake, product, operands):
+    with pytest.raises(bitmlir.InputError, match=r"result\.values is in GPU memory, but the program is for the CPU"):
+        product(*operands, out=on_device(np.zeros((3, 5), np.int32)))
+
+
+def test_on_the_cpu_there_is_no_stream_and_a_graph_is_the_call_itself(product, operands):
+    bound = product.bind(*operands)
+    assert bound.graph() is bound
+    with pytest.raises(bitmlir.InputError, match="a program for the CPU takes no stream"):
+        bound.run(3)
+
+
+def test_a_strided_array_is_copied_and_logged(operands, caplog: pytest.LogCaptureFixture):
+    x, w = operands
+    exe = bitmlir.compile(dataclasses.replace(SPEC, out="f32", bias=True), target="cpu")
+    bias = np.arange(10, dtype=np.float32)[::2]
+    with caplog.at_level("DEBUG", "bitmlir"):
+        np.testing.assert_array_equal(exe(x, w, bias=bias), x @ w.T + bias)
+    assert "bias is not C-contiguous, and is copied" in caplog.text
+
+
+# --- streams and graphs -------------------------------------------------------------------------------
+
+
+class Tensor:
+    """A torch tensor in GPU memory, as far as we look at one."""
+
+    def __init__(self, memory: DeviceArray) -> None:
+        self.memory, self.device = memory, SimpleNamespace(index=0)
+        self.__cuda_array_interface__ = {**memory.__cuda_array_interface__, "version": 2}
+        del self.__cuda_array_interface__["stream"]
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.memory.__dlpack_device__()
+
+
+@pytest.fixture
+def torch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """torch with a current stream, 7 at first."""
+    torch = SimpleNamespace(Tensor=Tensor, current=7, bfloat16=None, from_dlpack=Tensor)
+    torch.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=torch.current))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    return torch
+
+
+def test_work_goes_to_the_stream_that_is_current_in_torch_when_it_runs(fake, torch):
+    bound = gpu_program().bind(Tensor(on_device(X)))
+    fake.log.clear()
+    result = bound()
+    torch.current = 8
+    assert bound() is result
+    assert [stream for _, stream in queued(fake)] == [7, 7, 8, 8]
+    assert isinstance(result, Tensor)
+    np.testing.assert_array_equal(result.memory.numpy(), 2 * X)
+    assert all(entry[0] in ("fill", "launch") for entry in fake.log[:4])  # and the host waited for nothing
+
+
+def test_binding_waits_for_nothing_on_the_stream_that_will_run(fake, torch):
+    x = Tensor(on_device(X))
+    fake.log.clear()
+    gpu_program().bind(x)
+    assert [entry for entry in fake.log if entry[0] == "wait"] == []
+
+
+@pytest.mark.parametrize("argument", [X, "on the device"], ids=["numpy", "device"])
+def test_work_goes_to_the_stream_of_the_library_whose_array_is_the_out(fake, torch, argument: Any):
+    x, out = on_device(X) if isinstance(argument, str) else argument, Tensor(on_device(X - 99))
+    bound = gpu_program().bind(x, out=out)
+    fake.log.clear()
+    assert bound() is out
+    assert [stream for _, stream in queued(fake)] == [7, 7]
+    np.testing.assert_array_equal(out.memory.numpy(), 2 * X)
+
+
+def test_what_other_streams_do_to_an_argument_is_waited_for_when_it_is_bound(fake, torch):
+    x, out = on_device(X), Tensor(on_device(X))
+    fake.log.clear()
+    gpu_program().bind(x, out=out)
+    assert [entry for entry in fake.log if entry[0] == "wait"] == [("wait", 0)]
+
+
+def test_arrays_of_no_library_run_on_the_legacy_stream(fake, torch):
+    bound = gpu_program().bind(on_device(X))
+    fake.log.clear()
+    bound()
+    bound.run(9)
+    assert [stream for _, stream in queued(fake)] == [0, 0, 9, 9]
+
+
+def test_the_result_of_a_torch_tensor_is_the_same_tensor_each_time(fake, torch):
+    bound = gpu_program().bind(Tensor(on_device(X)))
+    assert bound() is bound()
+
+
+def test_a_graph_replays_all_launches_at_once_on_the_current_stream(fake, torch):
+    recorded = gpu_program().bind(Tensor(on_device(X))).graph()
+    fake.log.clear()
+    result = recorded()
+    torch.current = 8
+    recorded.run()
+    assert queued(fake) == [("replay", 7), ("replay", 8)]
+    assert isinstance(result, Tensor)
+
+
+def test_a_graph_serves_host_arrays_too(fake):
+    replay = fake.cuGraphLaunch
+    bound = gpu_program().bind(X)
+
+    def launch(graph, stream):
+        bound.run(stream)
+        return replay(graph, stream)
+
+    fake.cuGraphLaunch = launch
+    np.testing.assert_array_equal(bound.graph()(), 2 * X)
+
+
+def test_a_call_frees_all_it_made_when_its_results_are_dropped(fake):
+    gc.disable()
+    try:
+        result = gpu_program()(on_device(X))
+        assert len(fake.memory) == 1
+        del result
+        assert fake.memory == {}
+    finally:
+        gc.enable()
+
+
+# --- JAX ----------------------------------------------------------------------------------------------
+
+
+class JaxArray:
+    """A JAX array in GPU memory, which speaks DLPack alone (as those of bf16 do)."""
+
+    def __init__(self, memory: DeviceArray) -> None:
+        self.memory, self.streams = memory, []
+        self.is_ready = False
+
+    def block_until_ready(self) -> JaxArray:
+        self.is_ready = True
+        return self
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.memory.__dlpack_device__()
+
+    def __dlpack__(self, *, stream: int | None = None) -> Any:
+        assert self.is_ready
+        self.streams.append(stream)
+        return self.memory.__dlpack__()
+
+
+@pytest.fixture
+def jax(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    def from_dlpack(array: DeviceArray) -> JaxArray:
+        array.__dlpack__(stream=0x55)  # JAX's own
+        return JaxArray(array)
+
+    def copy(array: JaxArray) -> JaxArray:
+        return JaxArray(DeviceArray.from_numpy(array.memory.numpy()))
+
+    # JAX on GPUs refuses from_dlpack(…, copy=True).
+    modules = {"dlpack": SimpleNamespace(from_dlpack=from_dlpack), "numpy": SimpleNamespace(copy=copy)}
+    jax = SimpleNamespace(Array=JaxArray, **modules)
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    return jax
+
+
+def test_jax_arrays_are_read_in_place_and_give_new_jax_arrays(fake, jax):
+    x = JaxArray(on_device(X))
+    bound = gpu_program().bind(x)
+    assert x.streams == [1]
+    fake.log.clear()
+    first, second = bound(), bound()
+    assert first.memory.address != second.memory.address  # JAX arrays never change
+    for result in (first, second):
+        assert result.is_ready
+        np.testing.assert_array_equal(result.memory.numpy(), 2 * X)
+    assert ("wait for event", 0x55) in fake.log  # its stream came after ours
+
+
+def test_a_jax_array_is_no_place_for_a_result(fake, jax):
+    with pytest.raises(bitmlir.InputError, match="out for y is a JAX array, which never changes: leave it out"):
+        gpu_program()(X, out=JaxArray(on_device(X)))
+
+
+def test_a_jax_array_is_read_by_dlpack_though_its_interface_fails(fake, jax):
+    class OfBf16(JaxArray):
+        @property
+        def __cuda_array_interface__(self) -> Any:
+            raise RuntimeError("no such type there")
+
+    out = np.zeros((3, 4), np.int32)
+    gpu_program()(OfBf16(on_device(X)), out=out)
+    np.testing.assert_array_equal(out, 2 * X)
