@@ -1,15 +1,21 @@
-"""From a `MatmulSpec` to a module in the `bit` dialect."""
+"""From a `MatmulSpec` or a `GroupedSpec` to a module in the `bit` dialect."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from mlir import ir
 from mlir.dialects import arith, func
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
+from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.spec import FLOATS, MatmulSpec
 
-__all__ = ["matmul_module"]
+__all__ = ["grouped_module", "matmul_module"]
+
+_Values = dict[str, ir.Value]  # arguments by name
 
 
 def matmul_module(spec: MatmulSpec) -> ir.Module:
@@ -17,30 +23,69 @@ def matmul_module(spec: MatmulSpec) -> ir.Module:
 
     Needs a current context with the `bit` dialect loaded.
     """
-    arguments = _arguments(spec)
-    result = _result_type(spec)
+    batch = [] if spec.batch is None else [spec.batch]
+    shapes = _Shapes(rows=[*batch, spec.m], rhs_rows=[*batch, spec.n], columns=[spec.n])
+
+    def product(values: _Values, result: ir.Type) -> ir.Value:
+        def epilogue(acc: ir.Value, row: ir.Value, col: ir.Value, *batch: ir.Value) -> ir.Value:
+            return _element(spec, values, acc, _Places([*batch, row], [col], [*batch, row, col]))
+
+        tiles = {name: values.get(name) for name in ("lhs_tiles", "rhs_tiles")}
+        return bit.matmul(values["lhs"], values["rhs"], result=result, epilogue=epilogue, **tiles)
+
+    return _module("matmul", _arguments(spec, shapes), _result_type(spec, shapes), product)
+
+
+def grouped_module(spec: GroupedSpec) -> ir.Module:
+    """The module of one grouped product: a function `grouped_matmul` whose arguments carry their names (`bit.name`).
+
+    Needs a current context with the `bit` dialect loaded.
+    """
+    shapes = _Shapes(rows=[spec.m], rhs_rows=[spec.groups, spec.n], columns=[spec.groups, spec.n])
+    arguments = _arguments(spec.product, shapes)
+    operands = {name: arguments.pop(name) for name in ("lhs", "rhs")}
+    arguments = {**operands, "offsets": _tensor([spec.groups + 1], "i32"), **arguments}
+
+    def product(values: _Values, result: ir.Type) -> ir.Value:
+        def epilogue(acc: ir.Value, row: ir.Value, col: ir.Value, group: ir.Value) -> ir.Value:
+            return _element(spec.product, values, acc, _Places([row], [group, col], [row, col]))
+
+        operands = (values[name] for name in ("lhs", "rhs", "offsets"))
+        return bit.grouped_matmul(*operands, result=result, epilogue=epilogue)
+
+    return _module("grouped_matmul", arguments, _result_type(spec.product, shapes), product)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """Shapes of what has an element for each row of the result, row of rhs, and column of the result."""
+
+    rows: list[int]
+    rhs_rows: list[int]
+    columns: list[int]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where an element of the result finds its own among what is given by row, by column, and by element."""
+
+    row: list[ir.Value]
+    column: list[ir.Value]
+    element: list[ir.Value]
+
+
+def _module(
+    name: str, arguments: dict[str, ir.Type], result: ir.Type, product: Callable[[_Values, ir.Type], ir.Value]
+) -> ir.Module:
+    """A module of one function, whose body `product` builds from the arguments."""
     module = ir.Module.create()
     with ir.InsertionPoint(module.body):
-        function = func.FuncOp("matmul", ir.FunctionType.get(list(arguments.values()), [result]))
+        function = func.FuncOp(name, ir.FunctionType.get(list(arguments.values()), [result]))
         function.arg_attrs = [_named(name, default=0 if name == "flip" else None) for name in arguments]
         function.attributes["res_attrs"] = ir.ArrayAttr.get([_named("result")])
         values = dict(zip(arguments, function.add_entry_block().arguments, strict=True))
     with ir.InsertionPoint(function.entry_block):
-
-        def epilogue(acc: ir.Value, row: ir.Value, col: ir.Value) -> ir.Value:
-            if spec.out == "bit":
-                return _threshold(values, acc, col)
-            return acc if spec.out == "i32" else _scaled(spec, values, acc, row, col)
-
-        product = bit.matmul(
-            values["lhs"],
-            values["rhs"],
-            result=result,
-            epilogue=epilogue,
-            lhs_tiles=values.get("lhs_tiles"),
-            rhs_tiles=values.get("rhs_tiles"),
-        )
-        func.ReturnOp([product])
+        func.ReturnOp([product(values, result)])
     return module
 
 
@@ -56,22 +101,24 @@ def _tensor(shape: list[int], element: str) -> ir.Type:
     return ir.RankedTensorType.get(shape, ir.Type.parse(element))
 
 
-def _arguments(spec: MatmulSpec) -> dict[str, ir.Type]:
+def _arguments(spec: MatmulSpec, shapes: _Shapes) -> dict[str, ir.Type]:
     """Name → type, in the order of the call."""
     lhs, rhs = Encoding.parse(spec.lhs), Encoding.parse(spec.rhs)
     arguments: dict[str, ir.Type] = {
-        "lhs": bit.packed_type([spec.m, spec.k], lhs),
-        "rhs": bit.packed_type([spec.n, spec.k], rhs),
+        "lhs": bit.packed_type([*shapes.rows, spec.k], lhs),
+        "rhs": bit.packed_type([*shapes.rhs_rows, spec.k], rhs),
     }
     if spec.row_scale:
-        arguments["row_scale"] = _tensor([spec.m], "f32")
+        arguments["row_scale"] = _tensor(shapes.rows, "f32")
     if spec.column_scale:
-        arguments["column_scale"] = _tensor([spec.n], "f32")
+        arguments["column_scale"] = _tensor(shapes.columns, "f32")
     if spec.bias:
-        arguments["bias"] = _tensor([spec.n], "f32")
+        arguments["bias"] = _tensor(shapes.columns, "f32")
+    if spec.residual is not None:
+        arguments["residual"] = _tensor([*shapes.rows, spec.n], spec.residual)
     if spec.out == "bit":
-        arguments["threshold"] = _tensor([spec.n], "i32")
-        arguments["flip"] = _tensor([spec.n], "i8")
+        arguments["threshold"] = _tensor(shapes.columns, "i32")
+        arguments["flip"] = _tensor(shapes.columns, "i8")
     if spec.lhs_tiles:
         arguments["lhs_tiles"] = _tensor(bit.tiles_shape(spec.m, spec.k, lhs), "i1")
     if spec.rhs_tiles:
@@ -79,26 +126,106 @@ def _arguments(spec: MatmulSpec) -> dict[str, ir.Type]:
     return arguments
 
 
-def _result_type(spec: MatmulSpec) -> ir.Type:
-    if spec.out == "bit":
-        return bit.packed_type([spec.m, spec.n], "bipolar")
-    return _tensor([spec.m, spec.n], spec.out)
+def _result_type(spec: MatmulSpec, shapes: _Shapes) -> ir.Type:
+    encoding = spec.result_encoding
+    shape = [*shapes.rows, spec.n]
+    return _tensor(shape, spec.out) if encoding is None else bit.packed_type(shape, encoding)
 
 
-def _threshold(values: dict[str, ir.Value], acc: ir.Value, col: ir.Value) -> ir.Value:
+# --- one element ----------------------------------------------------------------------------------
+
+
+def _element(spec: MatmulSpec, values: _Values, acc: ir.Value, places: _Places) -> ir.Value:
+    """The result's element, or its code: what `reference.epilogue` computes."""
+    residual = bit.extract(values["residual"], *places.element) if spec.residual is not None else None
+    if not spec.uses_floats:
+        total = acc if residual is None else _clamped_sum(spec, acc, residual)
+        if spec.out == "bit":
+            return _threshold(values, total, places)
+        if spec.relu:
+            total = arith.maxsi(total, arith.constant(total.type, 0))
+        return _narrowed(total, ir.Type.parse(spec.out))
+    value = _scaled(spec, values, acc, places)
+    if residual is not None:
+        value = arith.addf(value, _as_f32(residual))
+    if spec.relu:
+        zero = arith.constant(value.type, 0.0)
+        # Not maximumf, which leaves open what becomes of −0.
+        value = arith.select(arith.cmpf(arith.CmpFPredicate.OLE, value, zero), zero, value)
+    if spec.out in FLOATS:
+        return value if spec.out == "f32" else arith.truncf(ir.Type.parse(spec.out), value)
+    return _quantised(value, Encoding.parse(spec.out))
+
+
+def _clamped_sum(spec: MatmulSpec, acc: ir.Value, residual: ir.Value) -> ir.Value:
+    """acc + residual, clamped to what the result holds; in i64 if i32 could overflow."""
+    limit = 2 ** (15 if spec.out == "i16" else 31)
+    largest = spec.largest_sum + 2 ** (ir.IntegerType(residual.type).width - 1)
+    type_ = ir.IntegerType.get_signless(32 if largest < 2**31 else 64)
+    total = arith.addi(*(value if value.type == type_ else arith.extsi(type_, value) for value in (acc, residual)))
+    if largest >= limit:
+        total = arith.maxsi(total, arith.constant(type_, -limit))
+        total = arith.minsi(total, arith.constant(type_, limit - 1))
+    return _narrowed(total, acc.type)
+
+
+def _narrowed(value: ir.Value, type_: ir.Type) -> ir.Value:
+    return value if value.type == type_ else arith.trunci(type_, value)
+
+
+def _threshold(values: _Values, acc: ir.Value, places: _Places) -> ir.Value:
     """(acc ≥ threshold[col]) ≠ flip[col]"""
-    limit, flip = (bit.extract(values[name], col) for name in ("threshold", "flip"))
+    limit, flip = (bit.extract(values[name], *places.column) for name in ("threshold", "flip"))
     return bit.threshold(acc, limit, arith.cmpi(arith.CmpIPredicate.ne, flip, arith.constant(flip.type, 0)))
 
 
-def _scaled(spec: MatmulSpec, values: dict[str, ir.Value], acc: ir.Value, row: ir.Value, col: ir.Value) -> ir.Value:
-    """f32(acc) · row_scale[row] · column_scale[col] + bias[col], in the result's type."""
-    value = arith.sitofp(ir.F32Type.get(), acc)
+def _scaled(spec: MatmulSpec, values: _Values, acc: ir.Value, places: _Places) -> ir.Value:
+    """f32(acc) · row_scale[row] · column_scale[col] + bias[col]"""
+    value = _as_f32(acc)
     if spec.row_scale:
-        value = arith.mulf(value, bit.extract(values["row_scale"], row))
+        value = arith.mulf(value, bit.extract(values["row_scale"], *places.row))
     if spec.column_scale:
-        value = arith.mulf(value, bit.extract(values["column_scale"], col))
+        value = arith.mulf(value, bit.extract(values["column_scale"], *places.column))
     if spec.bias:
-        value = arith.addf(value, bit.extract(values["bias"], col))
-    assert spec.out in FLOATS
-    return value if spec.out == "f32" else arith.truncf(ir.Type.parse(spec.out), value)
+        value = arith.addf(value, bit.extract(values["bias"], *places.column))
+    return value
+
+
+def _as_f32(value: ir.Value) -> ir.Value:
+    f32 = ir.F32Type.get()
+    if isinstance(value.type, ir.IntegerType):
+        return arith.sitofp(f32, value)
+    return value if value.type == f32 else arith.extf(f32, value)
+
+
+def _quantised(value: ir.Value, encoding: Encoding) -> ir.Value:
+    """The code of the encoding's value nearest to an f32; see `reference.quantised`."""
+    f32, i32 = value.type, ir.IntegerType.get_signless(32)
+    zero = arith.constant(f32, 0.0)
+    if encoding.name == "bipolar":
+        return arith.cmpf(arith.CmpFPredicate.OGE, value, zero)
+    # Clamped first: what becomes of a float that i32 cannot hold is undefined. maxnumf makes a number of a NaN.
+    low, high = (arith.constant(f32, float(end)) for end in (encoding.minimum, encoding.maximum))
+    inside = arith.minnumf(arith.maxnumf(value, low), high)
+    if encoding.kind == "bipolar":  # the odd one of 2i and 2i + 1, i rounded towards zero, has the code i + 2^(p − 1)
+        negative = arith.extsi(i32, arith.cmpf(arith.CmpFPredicate.OLT, value, zero))
+        twice = arith.addi(arith.fptosi(i32, inside), arith.constant(i32, 2**encoding.bits))
+        code = arith.shrui(arith.addi(twice, negative), arith.constant(i32, 1))
+    else:
+        number = _rounded(inside)
+        if encoding.kind == "ternary":
+            negative = arith.cmpi(arith.CmpIPredicate.slt, number, arith.constant(i32, 0))
+            code = arith.select(negative, arith.constant(i32, 2), number)
+        else:
+            code = arith.subi(number, arith.constant(i32, encoding.offset)) if encoding.offset else number
+    return arith.trunci(ir.IntegerType.get_signless(encoding.bits), code)
+
+
+def _rounded(value: ir.Value) -> ir.Value:
+    """A float below 2^22 rounded half to even, as i32.
+
+    Floats next to 1.5·2^23 are whole: adding it rounds, and leaves the number in the low bits. GPUs convert floats to
+    integers at a fraction of the rate at which they add.
+    """
+    i32, large = ir.IntegerType.get_signless(32), arith.constant(value.type, 1.5 * 2**23)
+    return arith.subi(arith.bitcast(i32, arith.addf(value, large)), arith.bitcast(i32, large))

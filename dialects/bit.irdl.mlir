@@ -10,32 +10,11 @@ module {
       %2 = irdl.any_of(%0, %1) 
       irdl.parameters(name: %2)
     }
-    irdl.operation @pack {
-      %0 = irdl.any
-      %1 = irdl.any
-      irdl.operands(source: %0, zeros: optional %1)
-      %2 = irdl.any
-      irdl.results(result: %2)
-    }
-    irdl.operation @unpack {
-      %0 = irdl.any
-      irdl.operands(source: %0)
-      %1 = irdl.any
-      irdl.results(result: %1)
-    }
-    irdl.operation @matmul {
-      %0 = irdl.any
-      %1 = irdl.any
-      %2 = irdl.any
-      %3 = irdl.any
-      irdl.operands(lhs: %0, rhs: %1, lhs_tiles: optional %2, rhs_tiles: optional %3)
-      %4 = irdl.any
-      irdl.results(result: %4)
-      %5 = irdl.is i32 
-      %6 = irdl.is index 
-      %7 = irdl.is index 
-      %8 = irdl.region(%5, %6, %7) with size 1
-      irdl.regions(epilogue: %8)
+    irdl.attribute @order {
+      %0 = irdl.is "largest" 
+      %1 = irdl.is "smallest" 
+      %2 = irdl.any_of(%0, %1) 
+      irdl.parameters(name: %2)
     }
     irdl.operation @plane_matmul {
       %0 = irdl.any
@@ -49,10 +28,47 @@ module {
       %7 = irdl.base @bit::@bitwise 
       %8 = irdl.base "#builtin.string" 
       irdl.attributes {"k" = %6, "bitwise" = %7, "out_encoding" = %8}
+      %9 = irdl.region with size 1
+      irdl.regions(body: %9)
+    }
+    irdl.operation @plane_grouped_matmul {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      %4 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1, offsets: %2, out: %3, out_sums: optional %4)
+      %5 = irdl.base "#builtin.integer" 
+      %6 = irdl.base @bit::@bitwise 
+      %7 = irdl.base "#builtin.string" 
+      irdl.attributes {"k" = %5, "bitwise" = %6, "out_encoding" = %7}
+      %8 = irdl.is index 
       %9 = irdl.is index 
       %10 = irdl.is index 
-      %11 = irdl.region(%9, %10) with size 1
+      %11 = irdl.region(%8, %9, %10) with size 1
       irdl.regions(body: %11)
+    }
+    irdl.operation @plane_search {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1, out: %2)
+      %3 = irdl.base "#builtin.integer" 
+      %4 = irdl.base @bit::@bitwise 
+      %5 = irdl.base @bit::@order 
+      irdl.attributes {"k" = %3, "bitwise" = %4, "order" = %5}
+      %6 = irdl.is index 
+      %7 = irdl.is index 
+      %8 = irdl.region(%6, %7) with size 1
+      irdl.regions(body: %8)
+    }
+    irdl.operation @plane_ranks {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      irdl.operands(keys: %0, values: %1, columns: %2)
+      %3 = irdl.base @bit::@order 
+      irdl.attributes {"order" = %3}
     }
     irdl.operation @plane_product {
       %0 = irdl.any
@@ -69,9 +85,10 @@ module {
       %2 = irdl.any
       %3 = irdl.any
       %4 = irdl.any
-      irdl.operands(source: %0, planes: %1, sums: %2, zeros: optional %3, out_zeros: optional %4)
-      %5 = irdl.base @bit::@encoding 
-      irdl.attributes {"encoding" = %5}
+      %5 = irdl.any
+      irdl.operands(source: %0, planes: %1, sums: %2, scale: optional %3, zeros: optional %4, out_zeros: optional %5)
+      %6 = irdl.base @bit::@encoding 
+      irdl.attributes {"encoding" = %6}
     }
     irdl.operation @plane_unpack {
       %0 = irdl.any
@@ -88,6 +105,68 @@ module {
       irdl.results(result: %1)
       %2 = irdl.any
       irdl.attributes {"box" = %2}
+    }
+    irdl.operation @pack {
+      %0 = irdl.any
+      %1 = irdl.any
+      irdl.operands(source: %0, zeros: optional %1)
+      %2 = irdl.any
+      irdl.results(result: %2)
+    }
+    irdl.operation @quantise {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      irdl.operands(source: %0, scale: optional %1, zeros: optional %2)
+      %3 = irdl.any
+      irdl.results(result: %3)
+    }
+    irdl.operation @unpack {
+      %0 = irdl.any
+      irdl.operands(source: %0)
+      %1 = irdl.any
+      irdl.results(result: %1)
+    }
+    irdl.operation @matmul {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1, lhs_tiles: optional %2, rhs_tiles: optional %3)
+      %4 = irdl.any
+      irdl.results(result: %4)
+      %5 = irdl.region with size 1
+      irdl.regions(epilogue: %5)
+    }
+    irdl.operation @grouped_matmul {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1, offsets: %2)
+      %3 = irdl.any
+      irdl.results(result: %3)
+      %4 = irdl.is i32 
+      %5 = irdl.is index 
+      %6 = irdl.is index 
+      %7 = irdl.is index 
+      %8 = irdl.region(%4, %5, %6, %7) with size 1
+      irdl.regions(epilogue: %8)
+    }
+    irdl.operation @search {
+      %0 = irdl.any
+      %1 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1)
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.results(values: %2, columns: %3)
+      %4 = irdl.base "#builtin.integer" 
+      %5 = irdl.base @bit::@order 
+      irdl.attributes {"count" = %4, "order" = %5}
+      %6 = irdl.is i32 
+      %7 = irdl.is index 
+      %8 = irdl.is index 
+      %9 = irdl.region(%6, %7, %8) with size 1
+      irdl.regions(epilogue: %9)
     }
   }
 }

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mlir import ir
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import InputError
-from bitmlir.dialects.layout import LARGEST_SIZE
+from bitmlir.dialects.layout import LARGEST_COUNT, LARGEST_SIZE
 from bitmlir.dialects.types import constant_of, encoding_of
 
-__all__ = ["array_fault", "body_fault", "element_fault", "memref_fault", "packed_fault", "zeros_fault"]
+__all__ = [
+    "array_fault",
+    "body_fault",
+    "count_fault",
+    "element_fault",
+    "memref_fault",
+    "packed_fault",
+    "tile_fault",
+    "yield_fault",
+    "zeros_fault",
+]
 
 ELEMENTS = ("i8", "i16", "i32", "i64", "f16", "bf16", "f32", "f64")  # of plain results
 
@@ -29,10 +40,12 @@ _DIVISIONS = tuple(
     f"arith.{name}" for name in ("ceildivsi", "ceildivui", "divsi", "divui", "floordivsi", "remsi", "remui")
 )
 _SHIFTS = ("arith.shli", "arith.shrsi", "arith.shrui")
+_LOWER_BOUNDS = ("arith.maximumf", "arith.maxnumf")
+_UPPER_BOUNDS = ("arith.minimumf", "arith.minnumf")
 
 
-def packed_fault(type_: ir.Type, name: str) -> str | None:
-    """What keeps a type from being that of a packed matrix."""
+def packed_fault(type_: ir.Type, name: str, may_be_batch: bool = False) -> str | None:
+    """What keeps a type from being that of a packed matrix, or of a batch of them."""
     try:
         encoding = encoding_of(type_)
     except InputError as error:
@@ -40,10 +53,13 @@ def packed_fault(type_: ir.Type, name: str) -> str | None:
     if encoding is None:
         return f'{name} must be a packed matrix, tensor<MxKxi<p>, #bit.encoding<"name">>, but is {type_}'
     shaped = ir.RankedTensorType(type_)
-    if shaped.rank != 2 or not shaped.has_static_shape or min(shaped.shape) < 1:
-        return f"{name} must have two static sizes of at least 1, but is {type_}"
+    ranks, sizes = ((2, 3), "two or three static sizes") if may_be_batch else ((2,), "two static sizes")
+    if shaped.rank not in ranks or not shaped.has_static_shape or min(shaped.shape) < 1:
+        return f"{name} must have {sizes} of at least 1, but is {type_}"
     if max(shaped.shape) > LARGEST_SIZE:
         return f"{name} must have sizes of at most {LARGEST_SIZE}, but is {type_}"
+    if math.prod(shaped.shape[:-1]) > LARGEST_SIZE:
+        return f"{name} must have at most {LARGEST_SIZE} rows in all, but is {type_}"
     if shaped.element_type != ir.IntegerType.get_signless(encoding.bits):
         return f"{name} in encoding '{encoding}' must have elements of type i{encoding.bits}, but is {type_}"
     return None
@@ -89,15 +105,43 @@ def zeros_fault(zeros: ir.Value | None, encoding: Encoding, rows: int) -> str | 
     if not encoding.has_row_zeros:
         return None if zeros is None else f"encoding '{encoding}' takes no zeros: only u<p>@row does"
     if zeros is None:
-        return f"encoding '{encoding}' needs its zeros, a tensor<{rows}xi32>, as second operand"
+        return f"encoding '{encoding}' needs its zeros, a tensor<{rows}xi32>"
     return array_fault(zeros.type, "zeros", [rows], ("i32",))
 
 
-def body_fault(block: ir.Block, reads: str, sizes: tuple[int, int], products: bool = False) -> str | None:
-    """Why a block does not compute one element of a result of that many rows and columns.
+def count_fault(count: int, n: int) -> str | None:
+    """Why a search cannot return so many of n columns."""
+    if 1 <= count <= min(n, LARGEST_COUNT):
+        return None
+    return f"count must lie in 1..{min(n, LARGEST_COUNT)} ({LARGEST_COUNT} at most, of {n} columns), but is {count}"
 
-    reads: the operation by which it may read arrays. products: whether `bit.plane_product` may stand in it.
+
+def tile_fault(tile: ir.Attribute | None) -> str | None:
+    """Why an attribute is not a tile; which fields a tile has is up to the target."""
+    example = "{alternate, columns = 256 : i64, rows = 64 : i64}"
+    if tile is None:
+        return None
+    if not isinstance(tile, ir.DictAttr):
+        return f"tile must be a dictionary such as {example}, but is {tile}"
+    for item in tile:
+        value = item.attr
+        if isinstance(value, ir.UnitAttr):
+            continue
+        if not isinstance(value, ir.IntegerAttr) or str(value.type) != "i64" or value.value < 0:
+            return f"tile must hold whole numbers and units, as in {example}, but its {item.name} is {value}"
+    return None
+
+
+def body_fault(block: ir.Block, reads: str, sizes: Sequence[int], products: bool = False) -> str | None:
+    """Why a block does not compute one element of a result.
+
+    reads: the operation by which it may read arrays. sizes: how many rows and columns there are, and matrices if it is
+    a batch; the block's arguments are the places in these, after an accumulator if there are no products. products:
+    whether `bit.plane_product` may stand in it.
     """
+    expected = [*([] if products else ["i32"]), *["index"] * len(sizes)]
+    if (types := [str(argument.type) for argument in block.arguments]) != expected:
+        return f"its region must have the arguments ({', '.join(expected)}), but has ({', '.join(types)})"
     operations = list(block.operations)
     if not operations or operations[-1].operation.name != "gpu.yield":
         return "its region must end in gpu.yield"
@@ -114,10 +158,11 @@ def body_fault(block: ir.Block, reads: str, sizes: tuple[int, int], products: bo
     return None
 
 
-def _read_fault(op: ir.OpView, block: ir.Block, sizes: tuple[int, int]) -> str | None:
+def _read_fault(op: ir.OpView, block: ir.Block, sizes: Sequence[int]) -> str | None:
     """What is wrong with reading an array: the kind of index, or elements that are not there."""
     name, (array, *indices) = op.operation.name, op.operation.operands
-    axes = list(zip(block.arguments[-2:], ("row", "column"), sizes, strict=True))
+    words = ("row", "column", "batch")[: len(sizes)]
+    axes = list(zip(block.arguments[-len(sizes) :], words, sizes, strict=True))
     for index, size in zip(indices, ir.ShapedType(array.type).shape, strict=True):
         axis = next(((word, count) for argument, word, count in axes if index == argument), None)
         constant = constant_of(index)
@@ -155,8 +200,8 @@ def _is_computable(type_: ir.Type) -> bool:
 def _operand_fault(op: ir.OpView) -> str | None:
     """Operations that targets do not compute alike.
 
-    Divisions and shifts are undefined for some operands: a CPU would trap, a GPU return anything. From f64 to 16 bits
-    CPUs would need a library function.
+    Divisions and shifts are undefined for some operands: a CPU would trap, a GPU return anything; so are integers made
+    of floats that they cannot hold. From f64 to 16 bits CPUs would need a library function.
     """
     name = op.operation.name
     if name == "arith.truncf":
@@ -171,8 +216,48 @@ def _operand_fault(op: ir.OpView) -> str | None:
         by, width = constant_of(op.operation.operands[1]), _width(op.operation.operands[0].type)
         if by is None or not 0 <= by < width:
             return f"{name} in its region must shift by a constant from 0 to {width - 1}"
+    if name in ("arith.fptosi", "arith.fptoui"):
+        width = _width(op.operation.results[0].type)
+        low, high = (-(2 ** (width - 1)), 2 ** (width - 1) - 1) if name == "arith.fptosi" else (0, 2**width - 1)
+        if not _is_clamped(op.operation.operands[0], low, high):
+            return (
+                f"{name} in its region must take what arith.maxnumf and arith.minnumf have just clamped to constants "
+                f"in {low}..{high}"
+            )
     return None
+
+
+def _is_clamped(value: ir.Value, low: int, high: int) -> bool:
+    """Whether a float is the minimum and the maximum, in either order, of constants that lie between those numbers."""
+    bounds: set[tuple[str, ...]] = set()
+    for _ in range(2):
+        if isinstance(value.owner, ir.Block):
+            return False
+        op = value.owner
+        kind = next((kind for kind in (_LOWER_BOUNDS, _UPPER_BOUNDS) if op.name in kind), None)
+        ends = [_float_constant(operand) for operand in op.operands]
+        if kind is None or not any(end is not None and low <= end <= high for end in ends):
+            return False
+        bounds.add(kind)
+        value = op.operands[0 if ends[0] is None else 1]
+    return len(bounds) == 2
+
+
+def _float_constant(value: ir.Value) -> float | None:
+    if isinstance(value.owner, ir.Block) or value.owner.name != "arith.constant":
+        return None
+    attribute = value.owner.attributes["value"]
+    return attribute.value if isinstance(attribute, ir.FloatAttr) else None
 
 
 def _width(type_: ir.Type) -> int:
     return type_.width if isinstance(type_, (ir.IntegerType, ir.FloatType)) else 64
+
+
+def yield_fault(block: ir.Block, element: ir.Type, what: str, of: str) -> str | None:
+    """Why what a block yields is not one element."""
+    yielded = [value.type for value in block.operations[len(block.operations) - 1].operands]
+    if yielded == [element]:
+        return None
+    came = ", ".join(map(str, yielded)) or "nothing"
+    return f"the {what} must yield one {element}, {of}, but yields {came}"

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["BITS_PER_WORD", "LARGEST_SIZE", "ROW_ALIGNMENT", "TILE_BITS", "TILE_ROWS", "tile_counts", "words_per_row"]
+__all__ = [
+    "BITS_PER_WORD",
+    "LARGEST_COUNT",
+    "LARGEST_SCALE",
+    "LARGEST_SIZE",
+    "ROW_ALIGNMENT",
+    "SMALLEST_SCALE",
+    "TILE_BITS",
+    "TILE_ROWS",
+    "tile_counts",
+    "words_per_row",
+]
 
 BITS_PER_WORD = 32
 ROW_ALIGNMENT = 128  # bits: rows start on 16 bytes, what one cp.async copies and what TMA strides must be multiples of
+LARGEST_COUNT = 32  # of columns that a search keeps for a row: a GPU's warp merges lists with a lane for each entry
 LARGEST_SIZE = 1 << 27  # of rows or columns: with 8 planes, row numbers still fit 31 bits
+SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100  # in `bit.quantise`: quotients and remainders are normal floats
 TILE_ROWS = 128  # rows of an operand that a thread block keeps together: one bit of a tile bitmap
 TILE_BITS = 1024  # elements of a row: one 128-byte line of shared memory in the TMA swizzle
 

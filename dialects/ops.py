@@ -26,6 +26,7 @@ __all__ = [
     "Dialect",
     "DialectOp",
     "Operand",
+    "OptionalAttr",
     "OptionalOperand",
     "Region",
     "Result",
@@ -131,12 +132,12 @@ class OptionalOperand(AnyOperand["ir.Value | None"]):
 
 @dataclass(eq=False)
 class Result(Field[ir.Value]):
-    """The result; an operation has at most one."""
+    """A result."""
 
     constraint: Constraint = any_value
 
     def _read(self, op: DialectOp) -> ir.Value:
-        return op.operation.results[0]
+        return op.operation.results[op.fields(Result).index(self)]
 
 
 @dataclass(eq=False)
@@ -149,11 +150,23 @@ class Attr(Field[ir.Attribute]):
         return op.operation.attributes[self.name]
 
 
+class OptionalAttr(Field["ir.Attribute | None"]):
+    """An attribute that may be absent. IRDL knows none such: an op's `check` sees that it is of the right kind."""
+
+    def _read(self, op: DialectOp) -> ir.Attribute | None:
+        attributes = op.operation.attributes
+        return attributes[self.name] if self.name in attributes else None  # noqa: SIM401  # its `get` makes attributes
+
+
 @dataclass(eq=False)
 class Region(Field[ir.Block]):
-    """A region of one block with these argument types; it is read as that block."""
+    """A region of one block with these argument types; it is read as that block.
+
+    With `extensible` there may be more arguments, which the operation itself must check.
+    """
 
     arguments: tuple[str, ...]
+    extensible: bool = False
 
     def _read(self, op: DialectOp) -> ir.Block:
         return op.operation.regions[op.fields(Region).index(self)].blocks[0]
@@ -179,7 +192,8 @@ class DialectOp(ir.OpView):
             if isinstance(field, (Operand, Attr)) and fields.get(field.name) is None:
                 raise TypeError(f"{cls.OPERATION_NAME}: give its field {field.name}")
         operands = [fields.get(field.name) for field in cls.fields(AnyOperand)]
-        attributes = {field.name: _attribute(fields[field.name]) for field in cls.fields(Attr)}
+        given = [field.name for field in (*cls.fields(Attr), *cls.fields(OptionalAttr))]
+        attributes = {name: _attribute(fields[name]) for name in given if fields.get(name) is not None}
         if results is None:
             results = cls.infer(**fields) if cls.fields(Result) else []
         if cls._ODS_OPERAND_SEGMENTS is None:
@@ -310,8 +324,10 @@ def _emit_fields(cls: type[DialectOp]) -> None:
         one_block = ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 1)
         described = []
         for field in regions:
-            arguments = [type_is(text)() for text in field.arguments]
-            described.append(irdl.region(arguments, number_of_blocks=one_block, constrained_arguments=True))
+            # IRDL knows the arguments, or nothing about them.
+            arguments = [] if field.extensible else [type_is(text)() for text in field.arguments]
+            constrained = not field.extensible
+            described.append(irdl.region(arguments, number_of_blocks=one_block, constrained_arguments=constrained))
         irdl.regions_(described, _names(regions))
 
 

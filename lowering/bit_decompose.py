@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,15 @@ from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.faults import ELEMENTS
 from bitmlir.dialects.layout import BITS_PER_WORD, words_per_row
 from bitmlir.lowering.passes import Pass, fail
-from bitmlir.lowering.schedule import Negate, Product, Shift, choose_operation, correction, plane_schedule
+from bitmlir.lowering.schedule import (
+    Negate,
+    Product,
+    Shift,
+    choose_operation,
+    correction,
+    plane_schedule,
+    planes_side_by_side,
+)
 from bitmlir.lowering.targets import Target, get_target
 
 __all__ = ["BitDecompose"]
@@ -24,7 +33,7 @@ __all__ = ["BitDecompose"]
 class BitDecompose(Pass):
     """Turn bit operations on tensors into plane operations on memrefs.
 
-    Before: functions from tensors to tensors whose bodies hold `bit.pack`, `bit.unpack` and `bit.matmul`.
+    Before: functions from tensors to tensors whose bodies hold `bit.*` operations.
     After: functions on memrefs, results last, with `bit.plane_*` operations in order and an allocation for each
     intermediate. Attributes on the arguments (`bit.value`, `bit.part`, …) say what each memref carries.
     """
@@ -56,13 +65,47 @@ def _holds_bit_operations(function: func.FuncOp) -> bool:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A packed matrix as memrefs."""
+    """A packed matrix, or a batch of them, as memrefs."""
 
     encoding: Encoding
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     planes: ir.Value
     sums: ir.Value
     zeros: ir.Value | None = None
+
+    def row_at(self, row: ir.Value, number: Sequence[ir.Value]) -> _Row:
+        """A row; of a batch, in the matrix of that number."""
+        return _Row(self, [*number, row] if len(self.shape) == 3 else [row])
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a packed matrix, and how it is indexed."""
+
+    matrix: _Packed
+    indices: list[ir.Value]
+
+    @property
+    def encoding(self) -> Encoding:
+        """The matrix's encoding."""
+        return self.matrix.encoding
+
+    @property
+    def k(self) -> int:
+        """Elements of the row."""
+        return self.matrix.shape[-1]
+
+    def sum(self) -> ir.Value:
+        """The row's sum, read where it is needed."""
+        return memref.load(self.matrix.sums, self.indices)
+
+    def zero(self) -> ir.Value:
+        """The row's zero point."""
+        assert self.matrix.zeros is not None
+        return memref.load(self.matrix.zeros, self.indices)
+
+
+_Product = bit.MatmulOp | bit.GroupedMatmulOp | bit.SearchOp
 
 
 def _i32() -> ir.Type:
@@ -78,13 +121,13 @@ def _part_types(type_: ir.Type, tiles: bool) -> dict[str, ir.MemRefType]:
             return {"values": ir.MemRefType.get(shaped.shape, shaped.element_type)}
         planes, rows, k_tiles = shaped.shape
         return {"tiles": ir.MemRefType.get([planes, rows, -(-k_tiles // BITS_PER_WORD)], _i32())}
-    rows, k = shaped.shape
+    *rows, k = shaped.shape
     parts = {
-        "planes": ir.MemRefType.get([encoding.bits, rows, words_per_row(k)], _i32()),
-        "sums": ir.MemRefType.get([rows], _i32()),
+        "planes": ir.MemRefType.get([encoding.bits, *rows, words_per_row(k)], _i32()),
+        "sums": ir.MemRefType.get(rows, _i32()),
     }
     if encoding.has_row_zeros:
-        parts["zeros"] = ir.MemRefType.get([rows], _i32())
+        parts["zeros"] = ir.MemRefType.get(rows, _i32())
     return parts
 
 
@@ -181,8 +224,8 @@ class _Decomposition:
         if encoding is None:
             (memref_value,) = parts.values()
             return memref_value
-        rows, k = ir.RankedTensorType(value.type).shape
-        return _Packed(encoding, (rows, k), parts["planes"], parts["sums"], parts.get("zeros"))
+        shape = tuple(ir.RankedTensorType(value.type).shape)
+        return _Packed(encoding, shape, parts["planes"], parts["sums"], parts.get("zeros"))
 
     def _result(self, value: ir.Value) -> _Packed | ir.Value:
         """Where an operation's result goes: the function's own result, or a fresh allocation."""
@@ -194,19 +237,21 @@ class _Decomposition:
     # --- operations ---
 
     def _lower(self, op: ir.OpView) -> None:
-        if isinstance(op, bit.MatmulOp):
+        if isinstance(op, (bit.MatmulOp, bit.GroupedMatmulOp)):
             self._matmul(op)
-        elif isinstance(op, bit.PackOp):
+        elif isinstance(op, bit.SearchOp):
+            self._search(op)
+        elif isinstance(op, (bit.PackOp, bit.QuantiseOp)):
             out = self._result(op.result)
-            encoding = ir.RankedTensorType(op.result.type).encoding
-            zeros = None if op.zeros is None else self.values[op.zeros]
+            scale = op.scale if isinstance(op, bit.QuantiseOp) else None
             bit.PlanePackOp(
                 source=self.values[op.source],
                 planes=out.planes,
                 sums=out.sums,
-                zeros=zeros,
+                scale=None if scale is None else self.values[scale],
+                zeros=None if op.zeros is None else self.values[op.zeros],
                 out_zeros=out.zeros,
-                encoding=encoding,
+                encoding=ir.RankedTensorType(op.result.type).encoding,
             )
         elif isinstance(op, bit.UnpackOp):
             source, encoding = self.values[op.source], ir.RankedTensorType(op.source.type).encoding
@@ -218,35 +263,68 @@ class _Decomposition:
             allowed = "beside bit.* only arith.constant and func.return can stand here"
             fail(op, f"'{op.operation.name}' cannot be decomposed: {allowed}")
 
-    def _matmul(self, op: bit.MatmulOp) -> None:
+    def _matmul(self, op: bit.MatmulOp | bit.GroupedMatmulOp) -> None:
         lhs, rhs = self.values[op.lhs], self.values[op.rhs]
         sparse = op.lhs_tiles is not None or op.rhs_tiles is not None
-        operation = choose_operation(lhs.encoding, rhs.encoding, self.target.operations, sparse)
-        self._check_range(op, lhs, rhs, operation)
+        operation = self._operation(op, sparse)
         out = self._result(op.result)
         packed = isinstance(out, _Packed)
-
-        def body(row: ir.Value, col: ir.Value) -> ir.Value:
-            acc = _schedule(lhs.encoding, rhs.encoding)
-            acc = _correct(acc, lhs, rhs, operation, row, col)
-            return self._epilogue(op, acc, row, col)
-
         bit.plane_matmul(
             lhs.planes,
             rhs.planes,
             out.planes if packed else out,
-            k=lhs.shape[1],
-            bitwise=operation,
-            body=body,
             out_sums=out.sums if packed else None,
             out_encoding=out.encoding if packed else None,
             lhs_tiles=None if op.lhs_tiles is None else self.values[op.lhs_tiles],
             rhs_tiles=None if op.rhs_tiles is None else self.values[op.rhs_tiles],
+            offsets=self.values[op.offsets] if isinstance(op, bit.GroupedMatmulOp) else None,
+            k=lhs.shape[-1],
+            bitwise=operation,
+            body=functools.partial(self._body, op, operation),
         )
 
-    def _check_range(self, op: bit.MatmulOp, lhs: _Packed, rhs: _Packed, operation: str) -> None:
+    def _search(self, op: bit.SearchOp) -> None:
+        lhs, rhs = self.values[op.lhs], self.values[op.rhs]
+        operation = self._operation(op, sparse=False)
+        values, columns = self._result(op.values), self._result(op.columns)
+        shape = ir.RankedTensorType(op.values.type).shape
+        keys = memref.alloc(ir.MemRefType.get(shape, ir.IntegerType.get_signless(64)), [], [])
+        bit.plane_search(
+            lhs.planes,
+            rhs.planes,
+            keys,
+            k=lhs.shape[1],
+            bitwise=operation,
+            order=op.order,
+            body=functools.partial(self._body, op, operation),
+        )
+        bit.PlaneRanksOp(keys=keys, values=values, columns=columns, order=op.order)
+
+    def _operation(self, op: _Product, sparse: bool) -> str:
+        """The bit operation by which the target computes a product."""
+        lhs, rhs = self.values[op.lhs], self.values[op.rhs]
+        operation = choose_operation(lhs.encoding, rhs.encoding, self.target.operations, sparse)
+        self._check_range(op, lhs, rhs, operation)
+        return operation
+
+    def _body(self, op: _Product, operation: str, row: ir.Value, col: ir.Value, *number: ir.Value) -> ir.Value:
+        """One element: the plane schedule, the corrections and the epilogue. `number` is that of the matrix in a batch,
+        or of the group."""
+        lhs, rhs = self.values[op.lhs], self.values[op.rhs]
+        sparse = isinstance(op, bit.MatmulOp) and (op.lhs_tiles is not None or op.rhs_tiles is not None)
+        packed = isinstance(op, bit.SearchOp) or bit.encoding_of(op.result.type) is not None
+        grouped = isinstance(op, bit.GroupedMatmulOp)
+        alike = not sparse and not packed and not grouped and planes_side_by_side(lhs.encoding, lhs.shape[-2])
+        if self.target.copy == "tma" and alike:
+            acc = _schedule_by_plane(lhs.encoding, rhs.encoding)
+        else:
+            acc = _schedule(lhs.encoding, rhs.encoding)
+        acc = _correct(acc, lhs.row_at(row, number), rhs.row_at(col, number), operation)
+        return self._epilogue(op, acc, row, col, *number)
+
+    def _check_range(self, op: _Product, lhs: _Packed, rhs: _Packed, operation: str) -> None:
         """A unit that has only XOR yields twice the sum of ANDs, which must fit before it is halved."""
-        k = lhs.shape[1]
+        k = lhs.shape[-1]
         emulated = operation not in self.target.operations
         if not emulated and not correction(lhs.encoding, rhs.encoding, operation, k).halve:
             return
@@ -260,9 +338,9 @@ class _Decomposition:
                 f"has only XOR and needs one bit more: split the product along K into parts of at most {limit}",
             )
 
-    def _epilogue(self, op: bit.MatmulOp, acc: ir.Value, row: ir.Value, col: ir.Value) -> ir.Value:
+    def _epilogue(self, op: _Product, acc: ir.Value, *places: ir.Value) -> ir.Value:
         """Clone the epilogue onto the corrected accumulator, reading memrefs instead of tensors."""
-        mapping: dict[ir.Value, ir.Value] = dict(zip(op.epilogue.arguments, (acc, row, col), strict=True))
+        mapping: dict[ir.Value, ir.Value] = dict(zip(op.epilogue.arguments, (acc, *places), strict=True))
         operations = list(op.epilogue.operations)
         for inner in operations[:-1]:
             operands = [mapping.get(v, self.values.get(v, v)) for v in inner.operation.operands]
@@ -315,10 +393,16 @@ def _constant(value: int) -> ir.Value:
     return arith.constant(_i32(), wrapped)
 
 
-def _schedule(lhs: Encoding, rhs: Encoding) -> ir.Value:
-    """The plane schedule as operations on one accumulator."""
+def _schedule_by_plane(lhs: Encoding, rhs: Encoding) -> ir.Value:
+    """The plane schedule with an accumulator for each plane of lhs, so that each plane of rhs is read once."""
+    sums = [_times(functools.partial(_schedule, lhs, rhs, number), weight) for number, weight in enumerate(lhs.weights)]
+    return _plain(_sum(*sums))
+
+
+def _schedule(lhs: Encoding, rhs: Encoding, lhs_plane: int | None = None) -> ir.Value:
+    """The plane schedule as operations on one accumulator; of a single plane of lhs, taken with weight 1, if asked."""
     acc = _constant(0)
-    for step in plane_schedule(lhs, rhs):
+    for step in plane_schedule(lhs, rhs, lhs_plane):
         match step:
             case Shift():
                 acc = arith.shli(acc, _constant(step.by))
@@ -370,36 +454,34 @@ def _plain(term: _Term | None) -> ir.Value:
     return arith.subi(_constant(0), term.value) if term.negative else term.value
 
 
-def _correct(acc: ir.Value, lhs: _Packed, rhs: _Packed, operation: str, row: ir.Value, col: ir.Value) -> ir.Value:
-    """lhs·rhsᵀ at (row, col) from the schedule's accumulator: see `bitmlir.lowering.schedule`.
+def _correct(acc: ir.Value, lhs: _Row, rhs: _Row, operation: str) -> ir.Value:
+    """The product of two rows from the schedule's accumulator: see `bitmlir.lowering.schedule`.
 
     With a zero point a row, value = stored − zeros[row], the product gains
     − zeros_x·rowsum(Y) − zeros_y·rowsum(X) + zeros_x·zeros_y·K, rowsum being that of the values before their zeros.
     """
-    k = lhs.shape[1]
+    k = lhs.k
     c = correction(lhs.encoding, rhs.encoding, operation, k)
-    lhs_sum = lambda: memref.load(lhs.sums, [row])  # noqa: E731
-    rhs_sum = lambda: memref.load(rhs.sums, [col])  # noqa: E731
     constant = None if c.constant == 0 else _Term(_constant(c.constant))
-    by_row, by_col = _times(lhs_sum, c.lhs_sums), _times(rhs_sum, c.rhs_sums)
+    by_row, by_col = _times(lhs.sum, c.lhs_sums), _times(rhs.sum, c.rhs_sums)
     scaled = _times(lambda: acc, c.acc)
     if c.halve:
         value = _sum(_Term(arith.shrsi(_plain(_sum(scaled, by_row, by_col)), _constant(1))), constant)
     else:
         value = _sum(scaled, by_row, _sum(by_col, constant))
 
-    def zeros_times(zeros: ir.Value | None, at: ir.Value, other: _Packed, sums: Callable[[], ir.Value]) -> _Term | None:
-        """− zeros[at] · the other side's row sum"""
-        if zeros is None:
+    def zero_times(row: _Row, other: _Row) -> _Term | None:
+        """− the row's zero point · the other row's sum"""
+        if not row.encoding.has_row_zeros:
             return None
         offset = None if other.encoding.offset == 0 else _Term(_constant(other.encoding.offset * k))
-        other_sum = _plain(_sum(_times(sums, other.encoding.scale), offset))
-        return _Term(arith.muli(memref.load(zeros, [at]), other_sum), negative=True)
+        other_sum = _plain(_sum(_times(other.sum, other.encoding.scale), offset))
+        return _Term(arith.muli(row.zero(), other_sum), negative=True)
 
     both = None
-    if lhs.zeros is not None and rhs.zeros is not None:
-        product = arith.muli(memref.load(lhs.zeros, [row]), memref.load(rhs.zeros, [col]))
+    if lhs.encoding.has_row_zeros and rhs.encoding.has_row_zeros:
+        product = arith.muli(lhs.zero(), rhs.zero())
         both = _times(lambda: product, k)
-    by_lhs_zeros = zeros_times(lhs.zeros, row, rhs, rhs_sum)
-    by_rhs_zeros = zeros_times(rhs.zeros, col, lhs, lhs_sum)
+    by_lhs_zeros = zero_times(lhs, rhs)
+    by_rhs_zeros = zero_times(rhs, lhs)
     return _plain(_sum(value, by_lhs_zeros, by_rhs_zeros, both))

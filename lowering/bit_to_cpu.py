@@ -12,6 +12,7 @@ from bitmlir.dialects import bit
 from bitmlir.lowering.cpu.kernel import Kernel
 from bitmlir.lowering.cpu.packing import build_pack_kernel, build_unpack_kernel
 from bitmlir.lowering.cpu.product import build_product_kernel
+from bitmlir.lowering.cpu.top import build_ranks_kernel
 from bitmlir.lowering.passes import Pass
 
 __all__ = ["BitToCpu"]
@@ -49,6 +50,8 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
         return build_pack_kernel(name, op)
     if isinstance(op, bit.PlaneUnpackOp):
         return build_unpack_kernel(name, op)
+    if isinstance(op, bit.PlaneRanksOp):
+        return build_ranks_kernel(name, op)
     return build_product_kernel(name, op)
 
 

@@ -9,6 +9,7 @@ signs alone, as Horner's rule does, are handed to the kernel together, so that i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 from mlir import ir
@@ -29,7 +30,7 @@ class ChainLink:
     shift: int = 0
     negate: bool = False
 
-    @property
+    @cached_property
     def pairs(self) -> list[tuple[int, int]]:
         """The pairs of planes to add."""
         return self.product.pairs
@@ -51,7 +52,7 @@ class Chain:
         """The product whose result is the chain's."""
         return self.links[-1].product
 
-    @property
+    @cached_property
     def pairs(self) -> list[tuple[int, int]]:
         """All pairs of planes, link after link."""
         return [pair for link in self.links for pair in link.pairs]
@@ -59,6 +60,11 @@ class Chain:
 
 class ElementBuilder(Protocol):
     """How a kind of kernel builds the values of single elements."""
+
+    @property
+    def paired(self) -> str:
+        """The axis ("row" or "column") along which a slot holds several elements, as a vector."""
+        ...
 
     @property
     def row_slots(self) -> int:
@@ -74,21 +80,29 @@ class ElementBuilder(Protocol):
         """The row or the column ("row", "column") of a slot, as the body's index argument."""
         ...
 
-    def load(self, array: ir.Value, position: tuple[tuple[str, int] | ir.Value, ...]) -> ir.Value:
-        """Read an array; a position is an axis with its slot, or a constant of the body."""
+    def number(self) -> ir.Value:
+        """Which matrix of a batch, or which group, the elements are of: the body's third argument."""
         ...
 
-    def apply(self, op: ir.OpView, operands: list[ir.Value], by_column: bool) -> ir.Value:
-        """The result of an arith or math operation; `by_column` if it depends on the column."""
+    def load(self, array: ir.Value, position: tuple[tuple[str, int] | ir.Value, ...]) -> ir.Value:
+        """Read an array; a position is an axis with its slot, or the same for all: a constant, or the `number`."""
+        ...
+
+    def apply(self, op: ir.OpView, operands: list[ir.Value], as_vector: bool) -> ir.Value:
+        """The result of an arith or math operation; `as_vector` if it depends on the paired axis."""
         ...
 
     def product(self, chain: Chain, acc: Grid | None) -> Grid:
         """The chain's result for the whole grid; acc is None where it is known to be zero."""
         ...
 
+    def staged(self, value: ir.Value, axis: str, slot: int) -> ir.Value | None:
+        """A value that depends on one axis alone, if it was computed before; else None."""
+        ...
+
 
 class Elements:
-    """The values of a body, built when they are first asked for."""
+    """The values of a body, built when they are first asked for. Products are built first, by `run_products`."""
 
     def __init__(self, body: ir.Block, builder: ElementBuilder) -> None:
         self.body = body
@@ -97,8 +111,15 @@ class Elements:
             body.arguments[0]: frozenset({"row"}),
             body.arguments[1]: frozenset({"column"}),
         }
+        self._read: dict[ir.Value, None] = {}  # numbers that depend on memory
         self._values: dict[tuple[ir.Value, int | None, int | None], ir.Value] = {}
-        self._run_products()
+        for op in body.operations:
+            axes = frozenset().union(*(self._axes.get(v, frozenset()) for v in op.operation.operands))
+            axes = frozenset({"row", "column"}) if isinstance(op, bit.PlaneProductOp) else axes
+            self._axes.update(dict.fromkeys(op.operation.results, axes))
+            if op.operation.name == "memref.load" or any(v in self._read for v in op.operation.operands):
+                numbers = (v for v in op.operation.results if not isinstance(v.type, ir.IndexType))
+                self._read.update(dict.fromkeys(numbers))
 
     @property
     def yielded(self) -> ir.Value:
@@ -110,40 +131,50 @@ class Elements:
         axes = self._axes.get(value, frozenset())
         key = (value, row if "row" in axes else None, column if "column" in axes else None)
         if key not in self._values:
-            self._values[key] = self._build(value, row, column, "column" in axes)
+            staged = None
+            if len(axes) == 1:
+                (axis,) = axes
+                staged = self.builder.staged(value, axis, row if axis == "row" else column)
+            self._values[key] = staged or self._build(value, row, column, self.builder.paired in axes)
         return self._values[key]
 
-    def _run_products(self) -> None:
-        chains = {chain.last.result: chain for chain in chains_of(self.body)}
+    def run_products(self) -> None:
+        """Build the body's plane products, in order."""
+        for chain in chains_of(self.body):
+            grid = self.builder.product(chain, None if _is_zero(chain.first) else self._grid(chain.first))
+            for r, values in enumerate(grid):
+                for c, value in enumerate(values):
+                    self._values[chain.last.result, r, c] = value
+
+    def loaded(self, axis: str) -> list[ir.Value]:
+        """Numbers that are read from memory at one axis alone, or computed from such, and meet the other axis next."""
+        found: dict[ir.Value, None] = {}
         for op in self.body.operations:
-            axes = frozenset().union(*(self._axes.get(v, frozenset()) for v in op.operation.operands))
-            if isinstance(op, bit.PlaneProductOp):
-                axes = frozenset({"row", "column"})
-                if chain := chains.get(op.result):
-                    grid = self.builder.product(chain, None if _is_zero(chain.first) else self._grid(chain.first))
-                    for r, values in enumerate(grid):
-                        for c, value in enumerate(values):
-                            self._values[op.result, r, c] = value
-            for result in op.operation.results:
-                self._axes[result] = axes
+            others = [self._axes.get(value) for value in (*op.operation.results, *op.operation.operands)]
+            if any(axes != {axis} for axes in others if axes) or not op.operation.results:
+                operands = (v for v in op.operation.operands if v in self._read and self._axes.get(v) == {axis})
+                found.update(dict.fromkeys(operands))
+        return list(found)
 
     def _grid(self, value: ir.Value) -> Grid:
         rows, columns = range(self.builder.row_slots), range(self.builder.column_slots)
         return [[self.at(value, r, c) for c in columns] for r in rows]
 
-    def _build(self, value: ir.Value, row: int, column: int, by_column: bool) -> ir.Value:
+    def _build(self, value: ir.Value, row: int, column: int, as_vector: bool) -> ir.Value:
         slots = {"row": row, "column": column}
-        for axis, argument in zip(slots, self.body.arguments, strict=True):
+        for axis, argument in zip(slots, self.body.arguments, strict=False):
             if value == argument:
                 return self.builder.position(axis, slots[axis])
+        if isinstance(value.owner, ir.Block):
+            return self.builder.number()
         op = value.owner.opview
         if op.operation.name != "memref.load":
             operands = [self.at(operand, row, column) for operand in op.operation.operands]
-            return self.builder.apply(op, operands, by_column)
+            return self.builder.apply(op, operands, as_vector)
         array, *indices = op.operation.operands
         position: list[tuple[str, int] | ir.Value] = []
         for item in indices:
-            axis = next((a for a, argument in zip(slots, self.body.arguments, strict=True) if item == argument), None)
+            axis = next((a for a, argument in zip(slots, self.body.arguments, strict=False) if item == argument), None)
             position.append(self.at(item, row, column) if axis is None else (axis, slots[axis]))
         return self.builder.load(array, tuple(position))
 

@@ -10,12 +10,30 @@ from collections.abc import Callable, Sequence
 from mlir import ir
 from mlir.dialects import arith, scf
 
-__all__ = ["Scalar", "const", "for_loop", "i1", "i32", "i64", "if_else", "if_then", "index", "select", "while_loop"]
+__all__ = [
+    "Scalar",
+    "const",
+    "for_loop",
+    "i1",
+    "i16",
+    "i32",
+    "i64",
+    "if_else",
+    "if_then",
+    "index",
+    "select",
+    "while_loop",
+]
 
 
 def i1() -> ir.Type:
     """The type i1."""
     return ir.IntegerType.get_signless(1)
+
+
+def i16() -> ir.Type:
+    """The type i16."""
+    return ir.IntegerType.get_signless(16)
 
 
 def i32() -> ir.Type:
@@ -114,7 +132,13 @@ class Scalar:
 
 
 def const(value: int, type_: ir.Type | None = None) -> Scalar:
-    """A constant, i32 unless another type is given."""
+    """A constant, i32 unless another type is given.
+
+    Raises:
+        ValueError: an i32 that does not fit: it would wrap.
+    """
+    if type_ is None and not -(1 << 31) <= value < 1 << 32:
+        raise ValueError(f"{value} does not fit into 32 bits")
     return Scalar(arith.constant(type_ or i32(), value))
 
 

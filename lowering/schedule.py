@@ -16,7 +16,18 @@ from dataclasses import dataclass
 
 from bitmlir.dialects.encoding import Encoding
 
-__all__ = ["Correction", "Negate", "Product", "Shift", "choose_operation", "correction", "plane_schedule"]
+__all__ = [
+    "Correction",
+    "Negate",
+    "Product",
+    "Shift",
+    "choose_operation",
+    "correction",
+    "plane_schedule",
+    "planes_side_by_side",
+]
+
+_FEW_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -41,8 +52,15 @@ class Negate:
 Step = Product | Shift | Negate
 
 
-def plane_schedule(lhs: Encoding, rhs: Encoding) -> tuple[Step, ...]:
-    """The steps that leave Σ_ij w_i·w_j·popc(P_i ∘ Q_j) in one accumulator.
+def planes_side_by_side(lhs: Encoding, rows: int) -> bool:
+    """Whether lhs has so few rows that its planes are best multiplied side by side, an accumulator each: what is read
+    of rhs, which is then all that counts, is used for all of them at once."""
+    return lhs.bits > 1 and rows <= _FEW_ROWS
+
+
+def plane_schedule(lhs: Encoding, rhs: Encoding, lhs_plane: int | None = None) -> tuple[Step, ...]:
+    """The steps that leave Σ_ij w_i·w_j·popc(P_i ∘ Q_j) in one accumulator; or, for one plane of lhs alone,
+    Σ_j w_j·popc(P_i ∘ Q_j).
 
     Example:
         >>> for step in plane_schedule(Encoding.parse("u1"), Encoding.parse("i2")): print(step)
@@ -52,7 +70,8 @@ def plane_schedule(lhs: Encoding, rhs: Encoding) -> tuple[Step, ...]:
         Product(pairs=((0, 0),))
     """
     groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for i, v in enumerate(lhs.weights):
+    planes = dict(enumerate(lhs.weights)) if lhs_plane is None else {lhs_plane: 1}
+    for i, v in planes.items():
         for j, w in enumerate(rhs.weights):
             exponent = abs(v * w).bit_length() - 1
             groups.setdefault((exponent, 1 if v * w > 0 else -1), []).append((i, j))

@@ -91,6 +91,33 @@ func.func @product({arguments}) -> ({result_type} {{bit.name = "result"}}) {{
 """
 
 
+def search_text(
+    sizes: tuple[int, int, int],
+    lhs: str,
+    rhs: str,
+    count: int,
+    order: str,
+    epilogue: str = "",
+    reads: Mapping[str, str] | None = None,
+) -> str:
+    """A function `@search(lhs, rhs, reads…) -> values, columns` with one `bit.search`: see `product_text`."""
+    m, n, k = sizes
+    types = {"lhs": _packed(m, k, lhs), "rhs": _packed(n, k, rhs), **(reads or {})}
+    arguments = ", ".join(f'%{name}: {type_} {{bit.name = "{name}"}}' for name, type_ in types.items())
+    result = f"tensor<{m}x{count}xi32>"
+    return f"""
+func.func @search({arguments}) -> ({result} {{bit.name = "values"}}, {result} {{bit.name = "columns"}}) {{
+  %v, %c = "bit.search"(%lhs, %rhs) ({{
+  ^bb0(%acc: i32, %row: index, %col: index):
+    {epilogue}
+    gpu.yield {"%out" if epilogue else "%acc"} : i32
+  }}) {{count = {count} : i64, order = #bit.order<"{order}">}}
+    : ({types["lhs"]}, {types["rhs"]}) -> ({result}, {result})
+  return %v, %c : {result}, {result}
+}}
+"""
+
+
 def _packed(rows: int, k: int, encoding: str) -> str:
     return f'tensor<{rows}x{k}xi{Encoding.parse(encoding).bits}, #bit.encoding<"{encoding}">>'
 

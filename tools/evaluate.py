@@ -13,6 +13,7 @@ from bitmlir import reference
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import InputError
+from bitmlir.dialects.layout import LARGEST_SCALE, SMALLEST_SCALE
 from bitmlir.lowering.diagnostics import Position
 from bitmlir.lowering.parsing import parse_module
 from bitmlir.runtime.dtypes import numpy_dtype
@@ -27,8 +28,8 @@ class UnknownOperationError(InputError):
 def evaluate(text: str, name: str, arguments: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """What the function of that name in a module at level 0 must return.
 
-    Packed matrices, given and returned, are the integers [M, K] that they hold. A tile bitmap is given as None: it
-    changes no result.
+    Packed matrices, given and returned, are the integers [M, K] or [B, M, K] that they hold. A tile bitmap is given as
+    None: it changes no result.
 
     Raises:
         UnknownOperationError: an operation that is not exact on every target, or that is seldom used.
@@ -59,9 +60,12 @@ def evaluate(text: str, name: str, arguments: Sequence[np.ndarray | None]) -> li
         }
         *operations, last = block.operations
         for op in operations:
-            values[op.operation.results[0]] = _WHOLE.get(op.operation.name, _element)(op, values)
+            made = _WHOLE.get(op.operation.name, _element)(op, values)
+            values.update(zip(op.operation.results, made if isinstance(made, tuple) else (made,), strict=True))
         return [_result(values[value], value.type) for value in last.operation.operands]
 
+
+_TINY = np.finfo(np.float32).smallest_subnormal
 
 # A value is an array of floats of its own type, or of int64 that holds any integer with its sign: i1 is 0 or −1.
 _Values = dict[ir.Value, np.ndarray]
@@ -73,26 +77,58 @@ def _pack(op: Any, values: _Values) -> np.ndarray:
     return _decoded(_encoded(values[op.source] + zeros, encoding), encoding) - zeros
 
 
+def _quantise(op: Any, values: _Values) -> np.ndarray:
+    x, encoding = values[op.source].astype(np.float32), _encoding(op.result)
+    quotient = x
+    if op.scale is not None:
+        scale = np.fmin(np.fmax(values[op.scale], np.float32(SMALLEST_SCALE)), np.float32(LARGEST_SCALE))
+        with np.errstate(all="ignore"):  # too large is inf, too small 0
+            quotient = np.where(x < 0, np.fmin(x / scale[:, None], -_TINY), x / scale[:, None])  # negative stays so
+    rounded = reference.quantised(quotient, encoding).astype(np.int64)
+    if op.zeros is None:
+        return rounded
+    zeros = values[op.zeros][:, None]
+    return np.clip(rounded, -zeros, encoding.maximum - zeros)
+
+
 def _unpack(op: Any, values: _Values) -> np.ndarray:
     return values[op.source]
 
 
 def _matmul(op: Any, values: _Values) -> np.ndarray:
-    acc = reference.matmul(values[op.lhs], values[op.rhs])
-    m, n = acc.shape
-    places = (acc, np.arange(m)[:, None], np.arange(n)[None, :])
-    inside = values | dict(zip(op.epilogue.arguments, places, strict=True))
-    *operations, last = op.epilogue.operations
-    for inner in operations:
-        inside[inner.operation.results[0]] = _element(inner, inside)
-    element = np.broadcast_to(inside[last.operation.operands[0]], acc.shape)
+    element = _elements(op, values)
     return element if op.result.type.encoding is None else _decoded(element, _encoding(op.result))
 
 
-_WHOLE: dict[str, Callable[[Any, _Values], np.ndarray]] = {
+def _search(op: Any, values: _Values) -> tuple[np.ndarray, np.ndarray]:
+    return reference.search(_elements(op, values), op.attributes["count"].value, bit.order_name(op.order))
+
+
+def _elements(op: Any, values: _Values) -> np.ndarray:
+    """What the epilogue of a product yields, for all its elements."""
+    lhs, rhs = values[op.lhs], values[op.rhs]
+    if isinstance(op, bit.GroupedMatmulOp):
+        acc = reference.grouped_matmul(lhs, rhs, values[op.offsets])
+        numbers = reference.row_groups(lhs.shape[0], values[op.offsets])[:, None]
+    else:
+        acc = reference.matmul(lhs, rhs)
+        numbers = np.arange(acc.shape[0])[:, None, None]  # of the matrices in a batch
+    *_, m, n = acc.shape
+    places = (acc, np.arange(m)[:, None], np.arange(n)[None, :], numbers)
+    inside = values | dict(zip(op.epilogue.arguments, places, strict=False))
+    *operations, last = op.epilogue.operations
+    for inner in operations:
+        inside[inner.operation.results[0]] = _element(inner, inside)
+    return np.broadcast_to(inside[last.operation.operands[0]], acc.shape)
+
+
+_WHOLE: dict[str, Callable[[Any, _Values], np.ndarray | tuple[np.ndarray, ...]]] = {
     "bit.pack": _pack,
+    "bit.quantise": _quantise,
     "bit.unpack": _unpack,
     "bit.matmul": _matmul,
+    "bit.grouped_matmul": _matmul,
+    "bit.search": _search,
 }
 
 
@@ -110,6 +146,8 @@ def _element(op: Any, values: _Values) -> np.ndarray:
     elif name in _OF_UNSIGNED:
         compute = _OF_UNSIGNED[name]
         operands = [_unsigned(a, v.type) for a, v in zip(operands, op.operation.operands, strict=True)]
+    elif name == "arith.bitcast":
+        return _bitcast(operands[0], op.operation.operands[0].type, type_)
     elif name in _OPERATIONS:
         compute = _OPERATIONS[name]
     else:
@@ -151,6 +189,12 @@ def _given(array: np.ndarray, type_: ir.RankedTensorType) -> np.ndarray:
 def _result(array: np.ndarray, type_: ir.RankedTensorType) -> np.ndarray:
     """A value as the caller gets it: packed matrices as int64, all else in its own type."""
     return array if type_.encoding is not None else array.astype(numpy_dtype(str(type_.element_type)))
+
+
+def _bitcast(array: np.ndarray, of: ir.Type, to: ir.Type) -> np.ndarray:
+    """The bits of numbers of one type as numbers of another of that width."""
+    stored = array.astype(f"i{_width(of) // 8}") if _is_integer(of) else array
+    return _number(stored.view(numpy_dtype(str(to))), to)
 
 
 # --- codes ----------------------------------------------------------------------------------------
@@ -214,6 +258,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "arith.negf": np.negative,
     "arith.maximumf": _maximum,
     "arith.minimumf": lambda a, b: -_maximum(-a, -b),
+    "arith.maxnumf": np.fmax,
+    "arith.minnumf": np.fmin,
     "math.absf": np.abs,
     "math.absi": np.abs,
     "math.ceil": np.ceil,

@@ -12,6 +12,7 @@ from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD
 from bitmlir.lowering.cpu.kernel import Arrays, read, write
 from bitmlir.lowering.cpu.popcount import ChainTable, PlaneCounter
+from bitmlir.lowering.cpu.top import keep_best
 from bitmlir.lowering.cpu.vectors import LANES, load, load_element, store
 from bitmlir.lowering.elements import Chain, Elements, Grid
 from bitmlir.lowering.emit import Scalar, const, i1, i32
@@ -19,7 +20,7 @@ from bitmlir.lowering.vectors import apply, as_vector, lane_numbers, splat, vect
 
 __all__ = ["Block"]
 
-Position = tuple[tuple[str, int] | ir.Value, ...]  # an axis with its slot, or a constant of the body
+Position = tuple[tuple[str, int] | ir.Value, ...]  # an axis with its slot, or the same for all elements
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,12 @@ class Block:
 
     rows[r] is the row of a slot and always inside the matrix; columns[c] is the first column of a slot, and masks[c]
     its lanes inside the matrix, None where all are. `hoisted` is where reads go that depend on the column alone.
-    `tables` are the body's chains of plane products by their results, `counter` computes them on this block.
+    `tables` are the body's chains of plane products by their results, `counter` computes them on this block. `place` is
+    the number of the matrix in a batch, or of the group, if there are such; `batch` the same for batches alone, whose
+    results have a dimension for it.
     """
 
-    op: bit.PlaneMatmulOp
+    op: bit.PlaneProduct
     arrays: Arrays
     rows: list[Scalar]
     columns: list[Scalar]
@@ -41,6 +44,12 @@ class Block:
     hoisted: ir.InsertionPoint
     counter: PlaneCounter
     tables: dict[ir.Value, ChainTable]
+    place: tuple[Scalar, ...] = ()
+    batch: tuple[Scalar, ...] = ()
+
+    @property
+    def paired(self) -> str:
+        return "column"
 
     @property
     def row_slots(self) -> int:
@@ -54,6 +63,10 @@ class Block:
 
     def position(self, axis: str, slot: int) -> ir.Value:
         return self.rows[slot].value if axis == "row" else lane_numbers(self.columns[slot], LANES)
+
+    def number(self) -> ir.Value:
+        (number,) = self.place
+        return number.value
 
     def load(self, array: ir.Value, position: Position) -> ir.Value:
         if any(isinstance(item, tuple) and item[0] == "row" for item in position):
@@ -76,19 +89,21 @@ class Block:
         indices = []
         for item in position:
             if isinstance(item, ir.Value):
-                indices.append(item.owner.clone().results[0])  # a constant, again: reads may be hoisted above it
+                # A constant is made again, for reads may be hoisted above it; a block's argument is above them.
+                is_argument = isinstance(item.owner, ir.Block)
+                indices.append(item if is_argument else item.owner.clone().results[0])
                 continue
             axis, slot = item
             index = self.rows[slot] if axis == "row" else self.columns[slot]
             if axis == "column" and lane is not None:
-                index = (index + lane).minimum(ir.MemRefType(self.op.rhs.type).shape[1] - 1)
+                index = (index + lane).minimum(ir.MemRefType(self.op.rhs.type).shape[-2] - 1)
             indices.append(index.value)
         return indices
 
-    def apply(self, op: ir.OpView, operands: list[ir.Value], by_column: bool) -> ir.Value:
+    def apply(self, op: ir.OpView, operands: list[ir.Value], as_vector: bool) -> ir.Value:
         # Scalars of 16-bit floats would be converted by library functions that are not there; vectors are expanded.
         values = [*op.operation.operands, *op.operation.results]
-        as_vectors = by_column or any(isinstance(value.type, ir.VectorType) for value in operands)
+        as_vectors = as_vector or any(isinstance(value.type, ir.VectorType) for value in operands)
         narrow = any(isinstance(value.type, (ir.F16Type, ir.BF16Type)) for value in values)
         return apply(op, operands, LANES if as_vectors or (operands and narrow) else None)
 
@@ -101,14 +116,20 @@ class Block:
         sums = self.counter.run(self.tables[chain.last.result], sums)
         return [sums[r : r + columns] for r in range(0, len(sums), columns)]
 
+    def staged(self, value: ir.Value, axis: str, slot: int) -> ir.Value | None:
+        return None
+
     # --- results ---
 
     def store(self) -> None:
         """Run the body on the block and store what it yields."""
         elements = Elements(self.op.body, self)
+        elements.run_products()
         columns = range(self.column_slots)
         values = [[elements.at(elements.yielded, r, c) for c in columns] for r in range(self.row_slots)]
-        if self.op.out_sums is None:
+        if isinstance(self.op, bit.PlaneSearchOp):
+            keep_best(self.op, self.arrays[self.op.out], self.rows, self.columns, self.masks, values)
+        elif self.op.out_sums is None:
             self._store_plain(values)
         else:
             self._store_packed(values)
@@ -117,7 +138,7 @@ class Block:
         out = self.arrays[self.op.out]
         for row, row_values in zip(self.rows, values, strict=True):
             for column, mask, value in zip(self.columns, self.masks, row_values, strict=True):
-                store(as_vector(value, LANES), out, [row.value, column.value], mask)
+                store(as_vector(value, LANES), out, [i.value for i in (*self.batch, row, column)], mask)
 
     def _store_packed(self, codes: Grid) -> None:
         """Store the planes of the codes and add the weights of their bits to the row sums."""
@@ -125,14 +146,14 @@ class Block:
         out, sums = self.arrays[self.op.out], self.arrays[self.op.out_sums]
         first_word = self.columns[0] // BITS_PER_WORD
         # All sums are read before any is written: at the edge, several slots stand for the same row.
-        totals = [read(sums, row) for row in self.rows]
+        totals = [read(sums, *self.batch, row) for row in self.rows]
         for r, row in enumerate(self.rows):
             for plane, weight in enumerate(encoding.weights):
                 for number, word in enumerate(self._words(codes[r], plane)):
-                    write(word, out, plane, row, first_word + number)
+                    write(word, out, plane, *self.batch, row, first_word + number)
                     totals[r] = totals[r] + Scalar(math.ctpop(word.value)) * weight
         for row, total in zip(self.rows, totals, strict=True):
-            write(total, sums, row)
+            write(total, sums, *self.batch, row)
 
     def _words(self, codes: list[ir.Value], plane: int) -> list[Scalar]:
         """The words of one plane of a row's codes; columns past the last one give 0."""

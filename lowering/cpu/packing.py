@@ -1,6 +1,6 @@
 """Kernels for `bit.plane_pack` and `bit.plane_unpack`: a row at a time, a word of each plane at a time.
 
-Their innermost loops, over the elements of a word, are left to LLVM, which vectorises them.
+Packing works on vectors of elements; the innermost loop of unpacking is left to LLVM, which vectorises it.
 """
 
 from __future__ import annotations
@@ -8,21 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mlir import ir
-from mlir.dialects import arith, math
+from mlir.dialects import arith, math, vector
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.layout import BITS_PER_WORD
-from bitmlir.lowering.codes import code_of, value_of, widened
+from bitmlir.lowering.codes import Quantiser, code_of, safe_scale, value_of, widened
 from bitmlir.lowering.cpu.kernel import Arrays, Kernel, kernel_function, loop, loop_with, read, task_rows, write
-from bitmlir.lowering.emit import Carried, Scalar, const
+from bitmlir.lowering.cpu.vectors import LANES, lanes_below, load
+from bitmlir.lowering.emit import Carried, Scalar, const, i1
+from bitmlir.lowering.vectors import splat, vector_of
 
 __all__ = ["build_pack_kernel", "build_unpack_kernel"]
 
 
 def build_pack_kernel(name: str, op: bit.PlanePackOp) -> Kernel:
-    """Emit the kernel that makes planes and row sums from integers."""
+    """Emit the kernel that makes planes and row sums from integers or floats."""
     rows, k = ir.MemRefType(op.source.type).shape
-    arguments = (op.source, op.planes, op.sums, op.zeros, op.out_zeros)
+    arguments = (op.source, op.planes, op.sums, op.scale, op.zeros, op.out_zeros)
 
     def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:
         loop(first, last, 1, lambda row: _pack_row(op, arrays, row))
@@ -31,19 +33,27 @@ def build_pack_kernel(name: str, op: bit.PlanePackOp) -> Kernel:
 
 
 def _pack_row(op: bit.PlanePackOp, arrays: Arrays, row: Scalar) -> None:
-    encoding, k = bit.encoding_in(op.encoding), ir.MemRefType(op.source.type).shape[1]
-    words = ir.MemRefType(op.planes.type).shape[2]
-    source, planes = arrays[op.source], arrays[op.planes]
+    encoding, source = bit.encoding_in(op.encoding), ir.MemRefType(op.source.type)
+    k, words = source.shape[1], ir.MemRefType(op.planes.type).shape[2]
+    planes = arrays[op.planes]
     zero = None if op.zeros is None else read(arrays[op.zeros], row)
+    scale = None if op.scale is None else safe_scale(read(arrays[op.scale], row).value)
+    quantiser = Quantiser(encoding, zero, scale) if isinstance(source.element_type, ir.FloatType) else None
+
+    def codes(first: Scalar, mask: ir.Value | None) -> ir.Value:
+        elements = load(arrays[op.source], [row.value, first.value], mask)
+        values = widened(elements) if quantiser is None else quantiser.values(elements)
+        return code_of(values, encoding, zero).value
 
     def pack_word(word: Scalar, elements: int) -> None:
-        def add_element(t: Scalar, packed: Carried) -> Carried:
-            code = code_of(widened(read(source, row, word * BITS_PER_WORD + t).value), encoding, zero)
-            return [(Scalar(bits) | (((code >> i) & 1) << t.to_i32())).value for i, bits in enumerate(packed)]
-
-        packed = loop_with([const(0).value] * encoding.bits, 0, elements, 1, add_element)
+        packed = [const(0)] * encoding.bits
+        for place in range(0, elements, LANES):
+            first = word * BITS_PER_WORD + place
+            mask = lanes_below(first, k) if elements - place < LANES else None
+            code = codes(first, mask)
+            packed = [bits | (_plane_of(code, i, mask).to_i32() << place) for i, bits in enumerate(packed)]
         for plane, bits in enumerate(packed):
-            write(Scalar(bits), planes, plane, row, word)
+            write(bits, planes, plane, row, word)
 
     def add_word(word: Scalar, totals: Carried) -> Carried:
         counts = [Scalar(math.ctpop(read(planes, plane, row, word).value)) for plane in range(encoding.bits)]
@@ -57,6 +67,16 @@ def _pack_row(op: bit.PlanePackOp, arrays: Arrays, row: Scalar) -> None:
     write(total, arrays[op.sums], row)
     if zero is not None:
         write(zero, arrays[op.out_zeros], row)
+
+
+def _plane_of(codes: ir.Value, plane: int, mask: ir.Value | None) -> Scalar:
+    """One plane of a vector of codes, as an integer with a bit a lane."""
+    bits = arith.shrui(codes, splat(plane, ir.VectorType(codes.type))) if plane else codes
+    bits = arith.trunci(vector_of(i1(), LANES), bits)
+    if mask is not None:
+        bits = arith.andi(bits, mask)
+    integer = vector.bitcast(vector_of(ir.IntegerType.get_signless(LANES), 1), bits)
+    return Scalar(vector.extract(integer, [], [0]))
 
 
 def build_unpack_kernel(name: str, op: bit.PlaneUnpackOp) -> Kernel:

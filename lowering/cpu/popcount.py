@@ -63,7 +63,7 @@ def _constant(name: str, rows: Sequence[tuple[int, ...]]) -> memref.GlobalOp:
 class PlaneCounter:
     """Runs chains of plane products on the accumulators of a block: vectors of i32, row after row.
 
-    lhs: memref<PxMxWxi32>, in which the block takes `rows`.
+    lhs: memref<PxMxWxi32>, in which the block takes `rows`; of a batch memref<PxBxMxWxi32>, in matrix `batch`.
     panel: memref<QxWxCxi32>, the block's columns of rhs, neighbours side by side.
     is_live: (lhs plane, rhs plane, word) -> whether the tile around the word may hold a set bit in both operands.
     """
@@ -73,6 +73,7 @@ class PlaneCounter:
     rows: Sequence[Scalar]
     bitwise: str
     is_live: Callable[[Scalar, Scalar, Scalar], Scalar] | None = None
+    batch: tuple[Scalar, ...] = ()
 
     def run(self, table: ChainTable, sums: Carried) -> Carried:
         """The accumulators after a chain: for each link shift, change the sign, and add its pairs' popcounts."""
@@ -111,7 +112,7 @@ class PlaneCounter:
 
         def add_word(word: Scalar, counts: Carried) -> Carried:
             rhs = [vector.load(words, self.panel, [i.value for i in (rhs_plane, word, c)]) for c in columns]
-            lhs = [as_vector(read(self.lhs, lhs_plane, row, word).value, LANES) for row in self.rows]
+            lhs = [as_vector(read(self.lhs, lhs_plane, *self.batch, row, word).value, LANES) for row in self.rows]
             combined = (vector.bitcast(bytes_, combine(x, y)) for x in lhs for y in rhs)
             return [arith.addi(count, math.ctpop(x)) for count, x in zip(counts, combined, strict=True)]
 

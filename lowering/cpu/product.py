@@ -1,4 +1,5 @@
-"""Kernels for `bit.plane_matmul`: blocks of rows times panels of columns.
+"""Kernels for `bit.plane_matmul`, `bit.plane_grouped_matmul` and `bit.plane_search`: blocks of rows times panels of
+columns, matrix after matrix.
 
 For each panel the kernel first copies those rows of rhs so that neighbouring columns lie side by side, word by word;
 then every block of rows reads the panel from the cache (K. Goto and R. van de Geijn, Anatomy of High-Performance
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mlir import ir
@@ -18,11 +19,12 @@ from mlir.dialects import arith, memref
 from bitmlir.dialects import bit
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS
 from bitmlir.lowering.cpu.block import Block
-from bitmlir.lowering.cpu.kernel import Arrays, Kernel, kernel_function, loop, read, task_rows, write
+from bitmlir.lowering.cpu.kernel import Arrays, Kernel, kernel_function, loop, loop_with, read, task_rows, write
 from bitmlir.lowering.cpu.popcount import ChainTable, PlaneCounter
+from bitmlir.lowering.cpu.top import clear_keys
 from bitmlir.lowering.cpu.vectors import LANES, lanes_below
 from bitmlir.lowering.elements import Chain, chains_of
-from bitmlir.lowering.emit import Scalar, const, i1, i32, if_then
+from bitmlir.lowering.emit import Carried, Scalar, const, i1, i32, if_then, select
 
 __all__ = ["build_product_kernel"]
 
@@ -32,11 +34,11 @@ _VECTOR_BYTES = LANES * BITS_PER_WORD // 8
 _TILE_WORDS = TILE_BITS // BITS_PER_WORD
 
 
-def build_product_kernel(name: str, op: bit.PlaneMatmulOp) -> Kernel:
+def build_product_kernel(name: str, op: bit.PlaneProduct) -> Kernel:
     """Emit the kernel of a product at the insertion point."""
     problem = _Problem(op)
     reads = [inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load"]
-    arguments = (op.lhs, op.rhs, op.out, op.out_sums, op.lhs_tiles, op.rhs_tiles, *reads)
+    arguments = (op.lhs, op.rhs, op.offsets, op.out, op.out_sums, op.lhs_tiles, op.rhs_tiles, *reads)
     tables = {c.last.result: ChainTable(f"{name}_{number}", c) for number, c in enumerate(problem.chains)}
 
     def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:
@@ -44,25 +46,36 @@ def build_product_kernel(name: str, op: bit.PlaneMatmulOp) -> Kernel:
         _ProductKernel(problem, tables, arrays, first, last, panel).emit()
         memref.dealloc(panel)
 
-    row_block = task_rows(problem.words_per_row, problem.m, problem.block_rows)
-    return kernel_function(name, arguments, problem.m, row_block, body)
+    rows = problem.batch * problem.m
+    row_block = task_rows(problem.words_per_row, rows, problem.block_rows)
+    return kernel_function(name, arguments, rows, row_block, body)
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """A `bit.plane_matmul` with its sizes at hand."""
+    """A product with its sizes at hand."""
 
-    op: bit.PlaneMatmulOp
+    op: bit.PlaneProduct
 
     @cached_property
     def m(self) -> int:
-        """Rows of lhs."""
-        return ir.MemRefType(self.op.lhs.type).shape[1]
+        """Rows of lhs, or of each matrix in a batch."""
+        return ir.MemRefType(self.op.lhs.type).shape[-2]
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether lhs is a batch of matrices."""
+        return ir.MemRefType(self.op.lhs.type).rank == 4
+
+    @property
+    def batch(self) -> int:
+        """Matrices in lhs."""
+        return ir.MemRefType(self.op.lhs.type).shape[1] if self.is_batch else 1
 
     @cached_property
     def rhs_shape(self) -> tuple[int, int, int]:
-        """Planes, rows and words a row of rhs; its rows are the result's columns."""
-        planes, n, words = ir.MemRefType(self.op.rhs.type).shape
+        """Planes, rows and words a row of a matrix in rhs; its rows are the result's columns."""
+        planes, *_, n, words = ir.MemRefType(self.op.rhs.type).shape
         return planes, n, words
 
     @cached_property
@@ -106,7 +119,11 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _ProductKernel:
-    """The rows [first, last) of a product, with memory for a panel."""
+    """The rows [first, last) of a product, with memory for a panel.
+
+    Of a batch or of groups these are first the rows of all matrices, then those of one: `place` is then its number, and
+    `batch` is so for batches, whose lhs and result have a dimension for it.
+    """
 
     problem: _Problem
     tables: dict[ir.Value, ChainTable]
@@ -114,22 +131,61 @@ class _ProductKernel:
     first: Scalar
     last: Scalar
     panel: ir.Value
+    place: tuple[Scalar, ...] = ()
+    batch: tuple[Scalar, ...] = ()
 
     def emit(self) -> None:
         """Emit the kernel's loops at the insertion point."""
+        if self.problem.op.offsets is not None:
+            self._emit_groups(self.problem.op.offsets)
+        elif self.problem.is_batch:
+            loop(self.first // self.problem.m, (self.last - 1) // self.problem.m + 1, 1, self._emit_matrix)
+        else:
+            self._emit_product()
+
+    def _emit_matrix(self, number: Scalar) -> None:
+        """What of a matrix of a batch lies in the rows [first, last) of all."""
+        before = number * self.problem.m
+        first = select(before < self.first, self.first - before, 0)
+        last = (self.last - before).minimum(self.problem.m)
+        replace(self, first=first, last=last, place=(number,), batch=(number,))._emit_product()
+
+    def _emit_groups(self, offsets: ir.Value) -> None:
+        """All groups, each up to the next one's offset, but never back or past the last row."""
+        count = ir.MemRefType(offsets.type).shape[0] - 1
+        rows = const(self.problem.m)
+
+        def emit_group(number: Scalar, carried: Carried) -> Carried:
+            start = Scalar(carried[0])
+            offset = arith.maxsi(read(self.arrays[offsets], number + 1).value, const(0).value)
+            end = select(
+                number.equals(count - 1), rows, Scalar(arith.maxui(start.value, rows.minimum(Scalar(offset)).value))
+            )
+            first = Scalar(arith.maxui(self.first.value, start.to_index().value))
+            last = self.last.minimum(end.to_index())
+            group = replace(self, first=first, last=last, place=(number,))
+            if_then(first < last, group._emit_product)
+            return [end.value]
+
+        loop_with([const(0).value], 0, count, 1, emit_group)
+
+    def _emit_product(self) -> None:
+        """One product."""
         if self.problem.is_packed:
             loop(self.first, self.last, 1, self._clear_row)
+        elif isinstance(self.problem.op, bit.PlaneSearchOp):
+            clear_keys(self.problem.op, self.arrays, self.first, self.last)
         loop(0, self.problem.rhs_shape[1], self.problem.panel_columns, self._fill_columns)
 
     def _clear_row(self, row: Scalar) -> None:
         """Set the row's sum, to which each panel adds, and its words past the last panel to 0."""
         out, n, columns = self.problem.op.out, self.problem.rhs_shape[1], self.problem.panel_columns
-        planes, _, words = ir.MemRefType(out.type).shape
+        planes, *_, words = ir.MemRefType(out.type).shape
         first_padding = -(-n // columns) * columns // BITS_PER_WORD
-        write(const(0), self.arrays[self.problem.op.out_sums], row)
+        write(const(0), self.arrays[self.problem.op.out_sums], *self.batch, row)
         for plane in range(planes):
             for word in range(first_padding, words):
-                write(const(0), self.arrays[out], plane, row, word)
+                write(const(0), self.arrays[out], plane, *self.batch, row, word)
 
     def _fill_columns(self, column: Scalar) -> None:
         """The part of the result in the panel that starts at a column."""
@@ -149,7 +205,11 @@ class _ProductKernel:
 
             def copy_column(c: Scalar) -> None:
                 row = (column + c).minimum(n - 1) if n % width else column + c
-                loop(first, end, 1, lambda word: write(read(rhs, plane, row, word), self.panel, plane, word, c))
+
+                def copy_word(word: Scalar) -> None:
+                    write(read(rhs, plane, *self.place, row, word), self.panel, plane, word, c)
+
+                loop(first, end, 1, copy_word)
 
             may_hold_bits = self._tile_bit(self.problem.op.rhs_tiles, plane, column, first)
             if_then(may_hold_bits, lambda: loop(0, width, 1, copy_column))
@@ -161,9 +221,11 @@ class _ProductKernel:
         op, problem = self.problem.op, self.problem
         rows = [row, *((row + r).minimum(self.last - 1) for r in range(1, problem.block_rows))]
         is_live = functools.partial(self._is_live, row, columns[0]) if problem.is_sparse else None
-        counter = PlaneCounter(self.arrays[op.lhs], self.panel, rows, bit.bitwise_name(op.bitwise), is_live)
+        bitwise = bit.bitwise_name(op.bitwise)
+        counter = PlaneCounter(self.arrays[op.lhs], self.panel, rows, bitwise, is_live, self.batch)
         before_rows = ir.InsertionPoint(ir.InsertionPoint.current.block.owner)
-        Block(op, self.arrays, rows, columns, masks, before_rows, counter, self.tables).store()
+        numbers = (self.place, self.batch)
+        Block(op, self.arrays, rows, columns, masks, before_rows, counter, self.tables, *numbers).store()
 
     def _is_live(self, row: Scalar, column: Scalar, lhs_plane: Scalar, rhs_plane: Scalar, word: Scalar) -> Scalar:
         """Whether the tiles around a word may hold set bits in both planes, for the block at (row, column)."""

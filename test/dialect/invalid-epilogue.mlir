@@ -186,25 +186,25 @@ func.func @no_region(%x: tensor<4x40xi8>) {
 
 // -----
 
-func.func @arguments(%x: tensor<4x40xi8>) {
-  // expected-note @below {{see the operation}}
+!bits = tensor<4x40xi1, #bit.encoding<"u1">>
+func.func @arguments(%x: !bits) {
+  // expected-error @below {{'bit.matmul' op its region must have the arguments (i32, index, index), but has (i32)}}
   %a = "bit.matmul"(%x, %x) ({
-  // expected-error @below {{expected region 0 to have 3 arguments but got 1}}
   ^bb0(%acc: i32):
     gpu.yield %acc : i32
-  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<4x40xi8>, tensor<4x40xi8>) -> tensor<4x4xi32>
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!bits, !bits) -> tensor<4x4xi32>
   return
 }
 
 // -----
 
-func.func @type_of_an_argument(%x: tensor<4x40xi8>) {
-  // expected-note @below {{see the operation}}
+!bits = tensor<4x40xi1, #bit.encoding<"u1">>
+func.func @type_of_an_argument(%x: !bits) {
+  // expected-error @below {{its region must have the arguments (i32, index, index), but has (i64, index, index)}}
   %a = "bit.matmul"(%x, %x) ({
-  // expected-error @below {{expected 'i32' but got 'i64'}}
   ^bb0(%acc: i64, %row: index, %col: index):
     gpu.yield %acc : i64
-  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<4x40xi8>, tensor<4x40xi8>) -> tensor<4x4xi64>
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!bits, !bits) -> tensor<4x4xi64>
   return
 }
 
@@ -229,5 +229,74 @@ func.func @no_terminator(%x: tensor<4x40xi8>) {
     // expected-error @below {{block with no terminator}}
     %twice = arith.addi %acc, %acc : i32
   }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (tensor<4x40xi8>, tensor<4x40xi8>) -> tensor<4x4xi32>
+  return
+}
+
+// -----
+
+// Integers are made only of floats that they can hold.
+
+!x = tensor<8x40xi1, #bit.encoding<"bipolar">>
+
+func.func @float_to_integer(%x: !x, %limit: tensor<8xf32>) {
+  // expected-error @below {{arith.fptosi in its region must take what arith.maxnumf and arith.minnumf have just clamped to constants in -2147483648..2147483647}}
+  %a = "bit.matmul"(%x, %x) ({
+  ^bb0(%acc: i32, %row: index, %col: index):
+    %f = arith.sitofp %acc : i32 to f32
+    %v = arith.fptosi %f : f32 to i32
+    gpu.yield %v : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!x, !x) -> tensor<8x8xi32>
+  // expected-error @below {{arith.fptoui in its region must take what arith.maxnumf and arith.minnumf have just clamped to constants in 0..15}}
+  %b = "bit.matmul"(%x, %x) ({
+  ^bb0(%acc: i32, %row: index, %col: index):
+    %f = arith.sitofp %acc : i32 to f32
+    %low = arith.constant -1.0 : f32
+    %high = arith.constant 15.0 : f32
+    %l = arith.maxnumf %f, %low : f32
+    %h = arith.minnumf %l, %high : f32
+    %v = arith.fptoui %h : f32 to i4
+    gpu.yield %v : i4
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!x, !x) -> tensor<8x8xi4, #bit.encoding<"u4">>
+  // expected-error @below {{arith.fptosi in its region must take what arith.maxnumf}}
+  %c = "bit.matmul"(%x, %x) ({
+  ^bb0(%acc: i32, %row: index, %col: index):
+    %f = arith.sitofp %acc : i32 to f32
+    %high = arith.constant 100.0 : f32
+    %low = tensor.extract %limit[%row] : tensor<8xf32>
+    %l = arith.maxnumf %f, %low : f32
+    %h = arith.minnumf %l, %high : f32
+    %v = arith.fptosi %h : f32 to i8
+    gpu.yield %v : i8
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!x, !x) -> tensor<8x8xi8>
+  // expected-error @below {{arith.fptosi in its region must take what arith.maxnumf}}
+  %d = "bit.matmul"(%x, %x) ({
+  ^bb0(%acc: i32, %row: index, %col: index):
+    %f = arith.sitofp %acc : i32 to f32
+    %high = arith.constant 100.0 : f32
+    %h = arith.minnumf %f, %high : f32
+    %twice = arith.minnumf %h, %high : f32
+    %v = arith.fptosi %twice : f32 to i8
+    gpu.yield %v : i8
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!x, !x) -> tensor<8x8xi8>
+  // expected-error @below {{constants in -128..127}}
+  %e = "bit.matmul"(%x, %x) ({
+  ^bb0(%acc: i32, %row: index, %col: index):
+    %low = arith.constant -129.0 : f32
+    %high = arith.constant 100.0 : f32
+    %h = arith.minnumf %low, %high : f32
+    %v = arith.fptosi %h : f32 to i8
+    gpu.yield %v : i8
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!x, !x) -> tensor<8x8xi8>
+  // In either order, on either side.
+  %fine = "bit.matmul"(%x, %x) ({
+  ^bb0(%acc: i32, %row: index, %col: index):
+    %f = arith.sitofp %acc : i32 to f32
+    %low = arith.constant -128.0 : f32
+    %high = arith.constant 127.0 : f32
+    %h = arith.minimumf %high, %f : f32
+    %l = arith.maxnumf %h, %low : f32
+    %v = arith.fptosi %l : f32 to i8
+    gpu.yield %v : i8
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!x, !x) -> tensor<8x8xi8>
   return
 }

@@ -220,22 +220,31 @@ func.func @attributes_of_a_product(%acc: i32, %wide: i64) {
 
 // --- bit.plane_pack and bit.plane_unpack ---
 
-func.func @plane_pack(%x: memref<4x40xi8>, %planes: memref<3x4x4xi32>, %sums: memref<4xi32>, %few: memref<3xi32>) {
+func.func @plane_pack(%x: memref<4x40xi8>, %floats: memref<4x40xf32>, %planes: memref<3x4x4xi32>, %sums: memref<4xi32>,
+                      %few: memref<3xi32>, %scale: memref<4xf32>) {
   // expected-error @below {{'bit.plane_pack' op encoding: unknown encoding 'u9'}}
-  "bit.plane_pack"(%x, %planes, %sums) {encoding = #bit.encoding<"u9">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
+  "bit.plane_pack"(%x, %planes, %sums) {encoding = #bit.encoding<"u9">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>}
     : (memref<4x40xi8>, memref<3x4x4xi32>, memref<4xi32>) -> ()
   // expected-error @below {{'bit.plane_pack' op planes must be memref<2x4x4xi32>, but is memref<3x4x4xi32>}}
-  "bit.plane_pack"(%x, %planes, %sums) {encoding = #bit.encoding<"u2">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
+  "bit.plane_pack"(%x, %planes, %sums) {encoding = #bit.encoding<"u2">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>}
     : (memref<4x40xi8>, memref<3x4x4xi32>, memref<4xi32>) -> ()
   // expected-error @below {{sums must be memref<4xi32>, but is memref<3xi32>}}
-  "bit.plane_pack"(%x, %planes, %few) {encoding = #bit.encoding<"u3">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
+  "bit.plane_pack"(%x, %planes, %few) {encoding = #bit.encoding<"u3">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>}
     : (memref<4x40xi8>, memref<3x4x4xi32>, memref<3xi32>) -> ()
-  // expected-error @below {{the source must be memref<MxKxi8|i16|i32>, but is memref<4xi32>}}
-  "bit.plane_pack"(%sums, %planes, %sums) {encoding = #bit.encoding<"u3">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
+  // expected-error @below {{the source must be memref<MxKxi8|i16|i32|f16|bf16|f32>, but is memref<4xi32>}}
+  "bit.plane_pack"(%sums, %planes, %sums) {encoding = #bit.encoding<"u3">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>}
     : (memref<4xi32>, memref<3x4x4xi32>, memref<4xi32>) -> ()
   // expected-error @below {{encoding 'u3@row' needs zeros and out_zeros}}
-  "bit.plane_pack"(%x, %planes, %sums) {encoding = #bit.encoding<"u3@row">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
+  "bit.plane_pack"(%x, %planes, %sums) {encoding = #bit.encoding<"u3@row">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>}
     : (memref<4x40xi8>, memref<3x4x4xi32>, memref<4xi32>) -> ()
+  // expected-error @below {{integers take no scale: only f16, bf16, f32 do}}
+  "bit.plane_pack"(%x, %planes, %sums, %scale)
+    {encoding = #bit.encoding<"u3">, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}
+    : (memref<4x40xi8>, memref<3x4x4xi32>, memref<4xi32>, memref<4xf32>) -> ()
+  // expected-error @below {{scale must be memref<4xf32>, but is memref<4xi32>}}
+  "bit.plane_pack"(%floats, %planes, %sums, %sums)
+    {encoding = #bit.encoding<"u3">, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}
+    : (memref<4x40xf32>, memref<3x4x4xi32>, memref<4xi32>, memref<4xi32>) -> ()
   return
 }
 
@@ -256,11 +265,13 @@ func.func @plane_unpack(%planes: memref<3x4x4xi32>, %out: memref<4x40xi8>, %long
 
 // --- bit.tensor_map ---
 
-func.func @tensor_map(%planes: memref<1x8x4xi32>, %flat: memref<8x4xi32>) {
-  // expected-error @below {{'bit.tensor_map' op the source must be memref<PxRxWxi32>, but is memref<8x4xi32>}}
-  %a = "bit.tensor_map"(%flat) {box = array<i64: 32, 64, 1>} : (memref<8x4xi32>) -> !llvm.ptr
+func.func @tensor_map(%planes: memref<1x8x4xi32>, %flat: memref<8xi32>, %batch: memref<1x3x8x4xi32>) {
+  // expected-error @below {{'bit.tensor_map' op the source must be a memref of two to four dimensions, but is memref<8xi32>}}
+  %a = "bit.tensor_map"(%flat) {box = array<i64: 32, 64, 1>} : (memref<8xi32>) -> !llvm.ptr
   // expected-error @below {{box must be three sizes (words, rows, planes), but is array<i64: 32, 64>}}
   %b = "bit.tensor_map"(%planes) {box = array<i64: 32, 64>} : (memref<1x8x4xi32>) -> !llvm.ptr
+  // expected-error @below {{box must be four sizes (words, rows, matrices, planes), but is array<i64: 32, 64, 1>}}
+  %c = "bit.tensor_map"(%batch) {box = array<i64: 32, 64, 1>} : (memref<1x3x8x4xi32>) -> !llvm.ptr
   return
 }
 

@@ -51,12 +51,44 @@ func.func @source_of_pack(%short: tensor<4x39xi8>, %float: tensor<4x40xf32>, %pa
 func.func @zeros_of_pack(%x: tensor<4x40xi8>, %zeros: tensor<4xi32>, %few: tensor<3xi32>, %narrow: tensor<4xi8>) {
   // expected-error @below {{'bit.pack' op encoding 'u2@1' takes no zeros: only u<p>@row does}}
   %a = "bit.pack"(%x, %zeros) : (tensor<4x40xi8>, tensor<4xi32>) -> tensor<4x40xi2, #bit.encoding<"u2@1">>
-  // expected-error @below {{encoding 'u2@row' needs its zeros, a tensor<4xi32>, as second operand}}
+  // expected-error @below {{encoding 'u2@row' needs its zeros, a tensor<4xi32>}}
   %b = "bit.pack"(%x) : (tensor<4x40xi8>) -> tensor<4x40xi2, #bit.encoding<"u2@row">>
   // expected-error @below {{zeros must be tensor<4xi32>, but is tensor<3xi32>}}
   %c = "bit.pack"(%x, %few) : (tensor<4x40xi8>, tensor<3xi32>) -> tensor<4x40xi2, #bit.encoding<"u2@row">>
   // expected-error @below {{zeros must be tensor<4xi32>, but is tensor<4xi8>}}
   %d = "bit.pack"(%x, %narrow) : (tensor<4x40xi8>, tensor<4xi8>) -> tensor<4x40xi2, #bit.encoding<"u2@row">>
+  return
+}
+
+// -----
+
+// --- bit.quantise ---
+
+func.func @quantise(%x: tensor<4x40xf32>, %integers: tensor<4x40xi8>, %wide: tensor<4x40xf64>, %scale: tensor<4xf32>,
+                    %few: tensor<3xf32>, %narrow: tensor<4xf16>, %zeros: tensor<4xi32>) {
+  // expected-error @below {{'bit.quantise' op the source must be tensor<4x40xf16|bf16|f32>, but is tensor<4x40xi8>}}
+  %a = "bit.quantise"(%integers) {operandSegmentSizes = array<i32: 1, 0, 0>}
+    : (tensor<4x40xi8>) -> tensor<4x40xi4, #bit.encoding<"i4">>
+  // expected-error @below {{the source must be tensor<4x40xf16|bf16|f32>, but is tensor<4x40xf64>}}
+  %b = "bit.quantise"(%wide) {operandSegmentSizes = array<i32: 1, 0, 0>}
+    : (tensor<4x40xf64>) -> tensor<4x40xi4, #bit.encoding<"i4">>
+  // expected-error @below {{the source must be tensor<8x40xf16|bf16|f32>, but is tensor<4x40xf32>}}
+  %c = "bit.quantise"(%x) {operandSegmentSizes = array<i32: 1, 0, 0>}
+    : (tensor<4x40xf32>) -> tensor<8x40xi4, #bit.encoding<"i4">>
+  // expected-error @below {{'bit.quantise' op scale must be tensor<4xf32>, but is tensor<3xf32>}}
+  %d = "bit.quantise"(%x, %few) {operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<4x40xf32>, tensor<3xf32>) -> tensor<4x40xi4, #bit.encoding<"i4">>
+  // expected-error @below {{scale must be tensor<4xf32>, but is tensor<4xf16>}}
+  %e = "bit.quantise"(%x, %narrow) {operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<4x40xf32>, tensor<4xf16>) -> tensor<4x40xi4, #bit.encoding<"i4">>
+  // expected-error @below {{encoding 'u4@row' needs its zeros, a tensor<4xi32>}}
+  %f = "bit.quantise"(%x, %scale) {operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<4x40xf32>, tensor<4xf32>) -> tensor<4x40xi4, #bit.encoding<"u4@row">>
+  // expected-error @below {{encoding 'u4@3' takes no zeros: only u<p>@row does}}
+  %g = "bit.quantise"(%x, %zeros) {operandSegmentSizes = array<i32: 1, 0, 1>}
+    : (tensor<4x40xf32>, tensor<4xi32>) -> tensor<4x40xi4, #bit.encoding<"u4@3">>
+  // expected-error @below {{'bit.quantise' op the result must be a packed matrix}}
+  %h = "bit.quantise"(%x) {operandSegmentSizes = array<i32: 1, 0, 0>} : (tensor<4x40xf32>) -> tensor<4x40xi4>
   return
 }
 
@@ -95,7 +127,7 @@ func.func @operands_of_matmul(%x: !x, %w: !w, %plain: tensor<64x40xi2>, %longer:
   ^bb0(%acc: i32, %row: index, %col: index):
     gpu.yield %acc : i32
   }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>} : (!x, tensor<64x40xi2>) -> tensor<8x64xi32>
-  // expected-error @below {{lhs and rhs must have the same K (their second size), but have 40 and 41}}
+  // expected-error @below {{lhs and rhs must have the same K (their last size), but have 40 and 41}}
   %c = "bit.matmul"(%x, %longer) ({
   ^bb0(%acc: i32, %row: index, %col: index):
     gpu.yield %acc : i32

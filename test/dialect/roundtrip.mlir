@@ -19,6 +19,25 @@ func.func @pack(%x: tensor<4x40xi8>, %y: tensor<4x40xi32>, %zeros: tensor<4xi32>
   return
 }
 
+// CHECK-LABEL: func.func @quantise
+//  CHECK-SAME:   %[[X:[^:]*]]: tensor<4x40xf32>, %[[Y:[^:]*]]: tensor<4x40xbf16>, %[[SCALE:[^:]*]]: tensor<4xf32>, %[[ZEROS:[^:]*]]: tensor<4xi32>
+//       CHECK:   "bit.quantise"(%[[X]]) {operandSegmentSizes = array<i32: 1, 0, 0>}
+//  CHECK-SAME:     : (tensor<4x40xf32>) -> tensor<4x40xi1, #bit.encoding<"bipolar">>
+//       CHECK:   "bit.quantise"(%[[Y]], %[[SCALE]]) {operandSegmentSizes = array<i32: 1, 1, 0>}
+//       CHECK:   "bit.quantise"(%[[Y]], %[[ZEROS]]) {operandSegmentSizes = array<i32: 1, 0, 1>}
+//       CHECK:   "bit.quantise"(%[[X]], %[[SCALE]], %[[ZEROS]]) {operandSegmentSizes = array<i32: 1, 1, 1>}
+func.func @quantise(%x: tensor<4x40xf32>, %y: tensor<4x40xbf16>, %scale: tensor<4xf32>, %zeros: tensor<4xi32>) {
+  %a = "bit.quantise"(%x) {operandSegmentSizes = array<i32: 1, 0, 0>}
+    : (tensor<4x40xf32>) -> tensor<4x40xi1, #bit.encoding<"bipolar">>
+  %b = "bit.quantise"(%y, %scale) {operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<4x40xbf16>, tensor<4xf32>) -> tensor<4x40xi4, #bit.encoding<"u4@7">>
+  %c = "bit.quantise"(%y, %zeros) {operandSegmentSizes = array<i32: 1, 0, 1>}
+    : (tensor<4x40xbf16>, tensor<4xi32>) -> tensor<4x40xi8, #bit.encoding<"u8@row">>
+  %d = "bit.quantise"(%x, %scale, %zeros) {operandSegmentSizes = array<i32: 1, 1, 1>}
+    : (tensor<4x40xf32>, tensor<4xf32>, tensor<4xi32>) -> tensor<4x40xi8, #bit.encoding<"u8@row">>
+  return
+}
+
 // The element is i8 where all values of the encoding fit, else i16.
 
 // CHECK-LABEL: func.func @unpack
@@ -136,13 +155,18 @@ func.func @plane_matmul_packed(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %o
 // CHECK-LABEL: func.func @plane_pack
 //       CHECK:   "bit.plane_pack"(%{{.*}}, %{{.*}}, %{{.*}}) {encoding = #bit.encoding<"i3">
 //       CHECK:   "bit.plane_pack"(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) {encoding = #bit.encoding<"u3@row">
-func.func @plane_pack(%x: memref<4x40xi8>, %planes: memref<3x4x4xi32>, %sums: memref<4xi32>, %zeros: memref<4xi32>,
-                      %out_zeros: memref<4xi32>) {
-  "bit.plane_pack"(%x, %planes, %sums) {encoding = #bit.encoding<"i3">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>}
+//       CHECK:   "bit.plane_pack"(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) {encoding = #bit.encoding<"u3">
+//  CHECK-SAME:     : (memref<4x40xf16>, memref<3x4x4xi32>, memref<4xi32>, memref<4xf32>) -> ()
+func.func @plane_pack(%x: memref<4x40xi8>, %y: memref<4x40xf16>, %planes: memref<3x4x4xi32>, %sums: memref<4xi32>,
+                      %scale: memref<4xf32>, %zeros: memref<4xi32>, %out_zeros: memref<4xi32>) {
+  "bit.plane_pack"(%x, %planes, %sums) {encoding = #bit.encoding<"i3">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>}
     : (memref<4x40xi8>, memref<3x4x4xi32>, memref<4xi32>) -> ()
   "bit.plane_pack"(%x, %planes, %sums, %zeros, %out_zeros)
-    {encoding = #bit.encoding<"u3@row">, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1>}
+    {encoding = #bit.encoding<"u3@row">, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 1>}
     : (memref<4x40xi8>, memref<3x4x4xi32>, memref<4xi32>, memref<4xi32>, memref<4xi32>) -> ()
+  "bit.plane_pack"(%y, %planes, %sums, %scale)
+    {encoding = #bit.encoding<"u3">, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}
+    : (memref<4x40xf16>, memref<3x4x4xi32>, memref<4xi32>, memref<4xf32>) -> ()
   return
 }
 

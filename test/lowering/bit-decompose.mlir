@@ -173,3 +173,14 @@ func.func @constant(%x: !bipolar) -> tensor<8x8xi32> {
 func.func @other(%x: tensor<4xi32>) -> tensor<4xi32> {
   return %x : tensor<4xi32>
 }
+
+// Quantising keeps its scales; floats and integers are packed by one operation.
+
+// CHECK-LABEL: func.func @quantise
+//  CHECK-SAME:   %[[X:[^:]*]]: memref<8x40xf32> {{.*}}, %[[SCALE:[^:]*]]: memref<8xf32> {{.*}}, %[[PLANES:[^:]*]]: memref<4x8x4xi32>
+//       CHECK:   "bit.plane_pack"(%[[X]], %[[PLANES]], %{{.*}}, %[[SCALE]]) {encoding = #bit.encoding<"i4">, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0>}
+func.func @quantise(%x: tensor<8x40xf32>, %scale: tensor<8xf32>) -> tensor<8x40xi4, #bit.encoding<"i4">> {
+  %q = "bit.quantise"(%x, %scale) {operandSegmentSizes = array<i32: 1, 1, 0>}
+    : (tensor<8x40xf32>, tensor<8xf32>) -> tensor<8x40xi4, #bit.encoding<"i4">>
+  return %q : tensor<8x40xi4, #bit.encoding<"i4">>
+}

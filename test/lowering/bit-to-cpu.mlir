@@ -138,13 +138,14 @@ func.func @sparse(%lhs: memref<1x100x64xi32>, %rhs: memref<1x200x64xi32>, %lhs_t
 
 // -----
 
-// Packing: 32 elements to a word of each plane, the rest of the row, its padding; then the row's sum. Kernels are
+// Packing: 16 elements to half a word of each plane, the rest of the row, its padding; then the row's sum. Kernels are
 // numbered in the order of the calls.
 
 // CHECK-LABEL: func.func @plane_pack_0
 //       CHECK:   scf.for
-//       CHECK:     memref.load %[[SOURCE:.*]][{{.*}}] : memref<3x70xi8>
+// CHECK-COUNT-2:   vector.load %[[SOURCE:.*]][{{.*}}] : memref<3x70xi8>, vector<16xi8>
 //       CHECK:     memref.store %{{.*}}, %[[PLANES:.*]][{{.*}}] : memref<2x3x4xi32>
+//       CHECK:   vector.maskedload
 //       CHECK:   math.ctpop
 //       CHECK:   memref.store %{{.*}}, %{{.*}}[{{.*}}] : memref<3xi32>
 // CHECK-LABEL: func.func @plane_unpack_1
@@ -157,7 +158,7 @@ func.func @sparse(%lhs: memref<1x100x64xi32>, %rhs: memref<1x200x64xi32>, %lhs_t
 func.func @both(%x: memref<3x70xi8>, %y: memref<3x70xi8>) {
   %planes = memref.alloc() : memref<2x3x4xi32>
   %sums = memref.alloc() : memref<3xi32>
-  "bit.plane_pack"(%x, %planes, %sums) {operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, encoding = #bit.encoding<"i2">}
+  "bit.plane_pack"(%x, %planes, %sums) {operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0>, encoding = #bit.encoding<"i2">}
     : (memref<3x70xi8>, memref<2x3x4xi32>, memref<3xi32>) -> ()
   "bit.plane_unpack"(%planes, %y) {encoding = #bit.encoding<"i2">} : (memref<2x3x4xi32>, memref<3x70xi8>) -> ()
   return

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import bitmlir
-from bitmlir import Encoding, MatmulSpec, Packed, TileBitmap, pack, unpack
+from bitmlir import Encoding, MatmulSpec, Packed, SearchSpec, TileBitmap, pack, unpack
 from bitmlir.dialects.errors import InputError
 from bitmlir.runtime.plan import Plan, Value
+from bitmlir.tools import check
 from bitmlir.tools.check import Trial, WrongResultError, random_operands
 
 ENCODINGS = ["u1", "u8", "u4@3", "u3@row", "u8@row", "i2", "i8", "bipolar", "bipolar8", "ternary"]
@@ -90,7 +91,7 @@ def test_the_seed_decides_the_operands() -> None:
 # --- comparing ------------------------------------------------------------------------------------
 
 
-def trial_of(source: MatmulSpec | str, change: Callable[[Any], Any] = lambda result: result) -> Trial:
+def trial_of(source: MatmulSpec | SearchSpec | str, change: Callable[[Any], Any] = lambda result: result) -> Trial:
     """A trial on the CPU whose result is changed before it is compared."""
     trial = Trial.start(bitmlir.compile(source, "cpu"), source, seed=0)
     return replace(trial, call=lambda: change(trial.call()))  # type: ignore[arg-type]
@@ -100,9 +101,30 @@ FLOATS = MatmulSpec(m=5, n=7, k=64, lhs="bipolar", rhs="u2", out="f32", column_s
 BITS = MatmulSpec(m=5, n=7, k=64, lhs="bipolar", rhs="u2", out="bit")
 
 
-@pytest.mark.parametrize("out", ["i32", "f32", "f16", "bf16", "bit"])
+@pytest.mark.parametrize("out", ["i32", "i16", "f32", "f16", "bf16", "bit", "u4", "bipolar2", "ternary"])
 def test_right_results_of_every_kind_pass(out: str) -> None:
     assert trial_of(replace(BITS, out=out)).check() == 35
+
+
+@pytest.mark.parametrize("out", ["i32", "f16", "u4@8"])
+def test_a_residual_and_relu_are_told_to_the_oracle(out: str) -> None:
+    spec = replace(BITS, out=out, residual="i16", relu=True)
+    assert trial_of(spec).check() == 35
+    with pytest.raises(WrongResultError):
+        Trial.start(bitmlir.compile(replace(spec, relu=False), "cpu"), spec, seed=0).check()
+
+
+@pytest.mark.parametrize("score", ["dot", "hamming"])
+def test_values_and_columns_of_a_search_are_compared(score: str) -> None:
+    spec = SearchSpec(5, 70, 64, "bipolar", "bipolar", 3, score)
+    assert trial_of(spec).check() == 30
+
+    def swapped(results: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        results[1][2] = results[1][2, ::-1]
+        return results
+
+    with pytest.raises(WrongResultError, match=r"columns\[2, 0\]"):
+        trial_of(spec, swapped).check()
 
 
 def test_the_last_bit_of_a_float_counts() -> None:
@@ -118,9 +140,9 @@ def test_the_last_bit_of_a_float_counts() -> None:
 def test_floats_are_compared_bit_for_bit_but_any_nan_is_a_nan(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     nan, other_nan = np.array([0x7FC0, 0xFFC1], np.uint16).view(ml_dtypes.bfloat16).astype(dtype)
     trial = trial_of(FLOATS, lambda _: np.array([[0.0, nan]], dtype))
-    monkeypatch.setattr(Trial, "_expected", lambda _: [np.array([[0.0, other_nan]], dtype)])
+    monkeypatch.setattr(check, "expected_results", lambda *_: [np.array([[0.0, other_nan]], dtype)])
     assert trial.check() == 2
-    monkeypatch.setattr(Trial, "_expected", lambda _: [np.array([[-0.0, nan]], dtype)])
+    monkeypatch.setattr(check, "expected_results", lambda *_: [np.array([[-0.0, nan]], dtype)])
     with pytest.raises(WrongResultError, match=r"result\[0, 0\] is 0.0, but must be -0.0"):
         trial.check()
 

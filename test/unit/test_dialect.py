@@ -191,13 +191,13 @@ def test_a_missing_field_is_named(module: ir.Module) -> None:
 
 def test_operations_of_the_first_level_and_plane_products_are_pure() -> None:
     pure = {cls.MNEMONIC for cls in bit.dialect.ops if cls.PURE}
-    assert pure == {"pack", "unpack", "matmul", "plane_product", "tensor_map"}
+    assert pure == {"pack", "quantise", "unpack", "matmul", "grouped_matmul", "search", "plane_product", "tensor_map"}
 
 
 # --- text ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("op", [bit.PackOp, bit.MatmulOp], ids=lambda op: op.MNEMONIC)
+@pytest.mark.parametrize("op", [bit.PackOp, bit.MatmulOp, bit.GroupedMatmulOp], ids=lambda op: op.MNEMONIC)
 def test_the_example_in_an_operations_docstring_parses_and_verifies(op: type[DialectOp]) -> None:
     (example,) = re.findall(r"(?:^ {8}%.*\n)(?:^ {8}.*\n)*", op.__doc__ or "", re.MULTILINE)
     arguments = {
@@ -205,6 +205,12 @@ def test_the_example_in_an_operations_docstring_parses_and_verifies(op: type[Dia
         "w": 'tensor<64x40xi2, #bit.encoding<"u2">>',
         "threshold": "tensor<64xi32>",
     }
+    if op is bit.GroupedMatmulOp:
+        arguments = {
+            "x": 'tensor<100x64xi1, #bit.encoding<"bipolar">>',
+            "w": 'tensor<8x32x64xi2, #bit.encoding<"u2">>',
+            "offsets": "tensor<9xi32>",
+        }
     signature = ", ".join(f"%{name}: {type_}" for name, type_ in arguments.items())
     with ir.Context() as context:
         bit.load(context)
@@ -213,9 +219,9 @@ def test_the_example_in_an_operations_docstring_parses_and_verifies(op: type[Dia
         assert isinstance(module.body.operations[0].entry_block.operations[0], op)
 
 
-@pytest.mark.parametrize("module", [bit, importlib.import_module("bitmlir.dialects.ops")], ids=["bit", "ops"])
-def test_doctests_run(module: object) -> None:
-    results = doctest.testmod(module)  # type: ignore[arg-type]
+@pytest.mark.parametrize("module", ["tensor_ops", "ops"])
+def test_doctests_run(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(f"bitmlir.dialects.{module}"))
     assert results.attempted > 0
     assert results.failed == 0
 

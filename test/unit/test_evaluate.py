@@ -18,10 +18,10 @@ from bitmlir.tools.evaluate import UnknownOperationError, evaluate
 INTEGERS = [-128, -127, -77, -2, -1, 0, 1, 2, 5, 64, 127]
 FLOATS = [-np.inf, -65504.0, -2.5, -1.5, -0.5, -0.0, 0.0, 0.25, 0.5, 1.5, 2.5, 1e-7, 65504.0, np.inf, np.nan]
 DTYPES = {
-    "i8": np.int8, "i32": np.int32, "i64": np.int64,
+    "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
     "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32,
 }  # fmt: skip
-INTEGER_TYPES = ("i8", "i32", "i64")
+INTEGER_TYPES = ("i8", "i16", "i32", "i64")
 
 
 def values_of(type_: str) -> np.ndarray:
@@ -50,8 +50,8 @@ class Case:
 
 
 def pairs(name: str, type_: str) -> Case:
-    # On the CPU arith-expand makes comparisons of maximumf and minimumf, which take −0 and +0 for equal.
-    return Case(f"%out = {name} %a, %b : {type_}", type_, type_, signed_zeros=not name.endswith("imumf"))
+    # On the CPU arith-expand makes comparisons of maximumf and its like, which take −0 and +0 for equal.
+    return Case(f"%out = {name} %a, %b : {type_}", type_, type_, signed_zeros=not name.endswith(("imumf", "numf")))
 
 
 def single(name: str, type_: str) -> Case:
@@ -74,7 +74,8 @@ def comparison(predicate: str, type_: str) -> Case:
 CASES = [
     *(pairs(f"arith.{name}", "i32") for name in ("addi", "subi", "muli", "andi", "ori", "xori", "maxsi", "minsi")),
     *(pairs(f"arith.{name}", type_) for name in ("muli", "maxui", "minui") for type_ in ("i8", "i64")),
-    *(pairs(f"arith.{name}", "f32") for name in ("addf", "subf", "mulf", "divf", "maximumf", "minimumf")),
+    *(pairs(f"arith.{name}", "f32") for name in ("addf", "subf", "mulf", "divf")),
+    *(pairs(f"arith.{name}", "f32") for name in ("maximumf", "minimumf", "maxnumf", "minnumf")),
     *(pairs(f"arith.{name}", "f16") for name in ("addf", "mulf")),
     *(shift(f"arith.{name}", type_) for name in ("shli", "shrsi", "shrui") for type_ in ("i8", "i64")),
     *(single(f"math.{name}", "f32") for name in ("absf", "ceil", "floor", "roundeven", "sqrt", "trunc")),
@@ -90,6 +91,9 @@ CASES = [
     conversion("arith.extf", "bf16", "f32"),
     conversion("arith.truncf", "f32", "f16"),
     conversion("arith.truncf", "f32", "bf16"),
+    conversion("arith.bitcast", "f32", "i32"),
+    conversion("arith.bitcast", "i32", "f32"),
+    conversion("arith.bitcast", "f16", "i16"),
     *(comparison(predicate, "i32") for predicate in ("eq", "ne", "slt", "sle", "sgt", "sge")),
     *(comparison(predicate, type_) for predicate in ("ult", "ule", "ugt", "uge") for type_ in ("i8", "i64")),
     *(comparison(predicate, "f32") for predicate in ("oeq", "ogt", "oge", "olt", "ole", "une")),

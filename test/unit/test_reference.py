@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bitmlir import reference
+from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import InputError, ShapeError
 
 
@@ -43,6 +44,74 @@ def test_i32_is_the_accumulator() -> None:
     result = reference.epilogue(acc, "i32")
     assert result.dtype == np.int32
     assert result.tolist() == acc.tolist()
+
+
+def test_i16_is_the_accumulator_where_that_fits() -> None:
+    acc = np.array([[-(2**15), 2**15 - 1]])
+    result = reference.epilogue(acc, "i16")
+    assert result.dtype == np.int16
+    assert result.tolist() == acc.tolist()
+    with pytest.raises(ShapeError, match="does not fit in int16"):
+        reference.epilogue(acc + 1, "i16")
+
+
+@pytest.mark.parametrize("out", ["i32", "i16"])
+def test_a_sum_with_a_residual_is_clamped_and_then_cut_at_zero(out: Any) -> None:
+    largest = 2 ** (int(out[1:]) - 1) - 1
+    acc, residual = np.array([[largest, -largest, 5, 5]]), np.array([[1, -2, -7, 1]], np.int32)
+    assert reference.epilogue(acc, out, residual=residual).tolist() == [[largest, -largest - 1, -2, 6]]
+    assert reference.epilogue(acc, out, residual=residual, relu=True).tolist() == [[largest, 0, 0, 6]]
+
+
+def test_a_threshold_meets_the_sum_with_the_residual_clamped_to_int32() -> None:
+    acc, residual = np.array([[2**31 - 1, 3, -(2**31)]]), np.array([[2**31 - 1, -5, -1]], np.int32)
+    for threshold, expected in ((-2, [1, 1, -1]), (-1, [1, -1, -1]), (2**31 - 1, [1, -1, -1]), (-(2**31), [1, 1, 1])):
+        result = reference.epilogue(acc, "bit", threshold=np.full(3, threshold), residual=residual)
+        assert result.tolist() == [expected]
+    with pytest.raises(InputError, match="takes a residual of integers, got float32"):
+        reference.epilogue(acc, "bit", residual=residual.astype(np.float32))
+
+
+def test_a_residual_is_the_last_to_be_added_before_relu() -> None:
+    acc = np.array([[3, 3, 3]])
+    more: dict[str, Any] = {
+        "column_scale": np.array([2, 2, 2]),
+        "bias": np.array([1, 1, 1]),
+        "residual": np.array([[-6.5, -7.0, -9.0]]),
+    }
+    assert reference.epilogue(acc, "f32", **more).tolist() == [[0.5, 0, -2]]
+    assert reference.epilogue(acc, "f16", relu=True, **more).tolist() == [[0.5, 0, 0]]
+
+
+def test_relu_makes_minus_zero_positive_and_keeps_nan() -> None:
+    scale = np.array([-0.0, np.nan, -1.0], np.float32)
+    result = reference.epilogue(np.array([[1, 1, 1]]), "f32", column_scale=scale, relu=True)
+    assert not np.signbit(result[0, [0, 2]]).any()
+    assert np.isnan(result[0, 1])
+
+
+@pytest.mark.parametrize("encoding", ["u1", "u2", "u4", "u8", "u3@5", "i2", "i8", "ternary", "bipolar", "bipolar3"])
+def test_quantising_takes_the_nearest_value_and_clamps(encoding: str) -> None:
+    known = Encoding.parse(encoding)
+    if encoding == "ternary":
+        values = [-1, 0, 1]
+    else:
+        values = [v for v in range(known.minimum, known.maximum + 1) if known.kind != "bipolar" or v % 2]
+    halves = np.arange(4 * (known.minimum - 5), 4 * (known.maximum + 6)) / 4
+    for y, result in zip(halves, reference.quantised(halves.astype(np.float32), encoding), strict=True):
+        nearest = min(abs(v - y) for v in values)
+        candidates = [v for v in values if abs(v - y) == nearest]
+        tie = max(candidates, key=lambda v: (abs(v), v) if known.kind == "bipolar" else (v % 2 == 0, 0))
+        assert result == tie, y
+
+
+def test_quantising_knows_infinities_nan_and_the_smallest_floats() -> None:
+    tiny = float(np.finfo(np.float32).smallest_subnormal)
+    y = np.array([np.inf, -np.inf, np.nan, 3e38, -3e38, tiny, -tiny, -0.0], np.float32)
+    assert reference.quantised(y, "i4").tolist() == [7, -8, -8, 7, -8, 0, 0, 0]
+    assert reference.quantised(y, "u4@3").tolist() == [12, -3, -3, 12, -3, 0, 0, 0]
+    assert reference.quantised(y, "bipolar").tolist() == [1, -1, -1, 1, -1, 1, -1, 1]
+    assert reference.quantised(y, "u8").dtype == np.int16
 
 
 @pytest.mark.parametrize("out", ["i32", "f32", "bit"])
@@ -124,13 +193,18 @@ def test_without_threshold_and_flip_a_bit_is_the_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "argument"), [("i32", "bias"), ("i32", "threshold"), ("bit", "row_scale"), ("f16", "flip")]
-)
+    ("out", "argument"),
+    [("i32", "bias"), ("i32", "threshold"), ("i16", "flip"), ("bit", "row_scale"), ("bit", "relu"), ("f16", "flip"),
+     ("u4", "threshold")],
+)  # fmt: skip
 def test_arguments_a_result_has_no_use_for_are_refused(out: Any, argument: str) -> None:
+    given: dict[str, Any] = {argument: np.ones(1)}
     with pytest.raises(InputError, match=f"a result of {out} takes no {argument}"):
-        reference.epilogue(np.zeros((1, 1), int), out, **{argument: np.ones(1)})
+        reference.epilogue(np.zeros((1, 1), int), out, **given)
 
 
 def test_an_unknown_result_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown result 'f64': expected i32, f32, f16, bf16 or bit"):
-        reference.epilogue(np.zeros((1, 1), int), "f64")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown result 'f64': expected i32, i16, f32, f16, bf16, bit or"):
+        reference.epilogue(np.zeros((1, 1), int), "f64")
+    with pytest.raises(InputError, match="cannot have a zero point for each row, as 'u4@row' would"):
+        reference.epilogue(np.zeros((1, 1), int), "u4@row")

@@ -1,0 +1,463 @@
+"""Levels 1 and 2 of the `bit` dialect: operations on planes, and what the host needs to launch kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlir import ir
+from mlir.dialects import gpu
+
+from bitmlir.dialects.bit_dialect import dialect
+from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.errors import EncodingError
+from bitmlir.dialects.faults import (
+    body_fault,
+    count_fault,
+    memref_fault,
+    tile_fault,
+    yield_fault,
+)
+from bitmlir.dialects.layout import BITS_PER_WORD, tile_counts, words_per_row
+from bitmlir.dialects.ops import (
+    Attr,
+    DialectOp,
+    Operand,
+    OptionalAttr,
+    OptionalOperand,
+    Region,
+    Result,
+    attribute_named,
+    base,
+)
+from bitmlir.dialects.types import bitwise_name, encoding_in
+
+__all__ = [
+    "PlaneGroupedMatmulOp",
+    "PlaneMatmulOp",
+    "PlaneOp",
+    "PlanePackOp",
+    "PlaneProduct",
+    "PlaneProductOp",
+    "PlaneRanksOp",
+    "PlaneSearchOp",
+    "PlaneUnpackOp",
+    "TensorMapOp",
+    "plane_matmul",
+    "plane_search",
+]
+
+_INTEGERS, _FLOATS = ("i8", "i16", "i32"), ("f16", "bf16", "f32")  # what matrices can be packed from
+
+
+@dialect.op("plane_matmul")
+class PlaneMatmulOp(DialectOp):
+    """For each row and column, compute one element from products of planes and store it.
+
+    out[m, n] = body(m, n), or, with out_sums, planes of the code that the body yields and
+    out_sums[m] = Σ_n Σ_i weights[i] · bit i of the code.
+
+    lhs: memref<PxMxWxi32>, rhs: memref<QxNxWxi32>; lhs_tiles: memref<PxRxVxi32>, rhs_tiles: memref<QxSxVxi32>, bit
+    t%32 of word t//32 for the tile t of K; out: memref<MxNxT>, or memref<OxMxUxi32> with out_sums: memref<Mxi32>.
+    `k` is the true K, `bitwise` the bit operation of every plane product in the body, `out_encoding` is "" for a
+    plain result. `tile`, if it is there, says how a GPU kernel divides the work: a dictionary of whole numbers and
+    units with the fields of the target's kind of tile, such as {alternate, columns = 256 : i64, rows = 64 : i64, …}.
+
+    The body is a block (row: index, col: index) of `arith`, `math`, `memref.load` (at the row, the column or both) and
+    `bit.plane_product`: the plane schedule, the corrections and the epilogue in one.
+
+    Of batches of B matrices, lhs, rhs, out and out_sums have a dimension B before that of the rows, and the body is a
+    block (row, col, batch: index).
+    """
+
+    lhs = Operand()
+    rhs = Operand()
+    lhs_tiles = OptionalOperand()
+    rhs_tiles = OptionalOperand()
+    out = Operand()
+    out_sums = OptionalOperand()
+    k = Attr(base("#builtin.integer"))
+    bitwise = Attr(attribute_named("bit", "bitwise"))
+    out_encoding = Attr(base("#builtin.string"))
+    tile = OptionalAttr()
+    body = Region(("index", "index"), extensible=True)
+    offsets = None  # which `bit.plane_grouped_matmul` has
+
+    def check(self) -> str | None:
+        is_batch = isinstance(self.lhs.type, ir.MemRefType) and ir.MemRefType(self.lhs.type).rank == 4
+        if fault := _plane_factors_fault(self, ["B"] if is_batch else [], ["B"] if is_batch else []):
+            return fault
+        k = ir.IntegerAttr(self.attributes["k"]).value
+        shapes = (ir.MemRefType(v.type).shape for v in (self.lhs, self.rhs))
+        (planes, *batch, m, _), (rhs_planes, *rhs_batch, n, _) = shapes
+        if batch != rhs_batch:
+            return f"lhs and rhs must be batches of equally many matrices, but have {batch[0]} and {rhs_batch[0]}"
+        if batch and (self.lhs_tiles is not None or self.rhs_tiles is not None):
+            return f"tile bitmaps cover single matrices, but lhs and rhs are batches of {batch[0]}"
+        return (
+            self._tiles_fault("lhs_tiles", self.lhs_tiles, planes, m, k)
+            or self._tiles_fault("rhs_tiles", self.rhs_tiles, rhs_planes, n, k)
+            or _out_fault(self, (*batch, m), n)
+            or body_fault(self.body, "memref.load", (m, n, *batch), products=True)
+            or _products_fault(self.body, planes, rhs_planes)
+            or _element_fault(self)
+            or tile_fault(self.tile)
+        )
+
+    def _tiles_fault(self, name: str, tiles: ir.Value | None, planes: int, rows: int, k: int) -> str | None:
+        if tiles is None:
+            return None
+        if bitwise_name(self.bitwise) != "and":
+            return f'tile bitmaps need the bit operation "and", but it is "{bitwise_name(self.bitwise)}"'
+        row_tiles, k_tiles = tile_counts((rows, k))
+        return memref_fault(tiles.type, name, (planes, row_tiles, -(-k_tiles // BITS_PER_WORD)))
+
+
+@dialect.op("plane_grouped_matmul")
+class PlaneGroupedMatmulOp(DialectOp):
+    """As `bit.plane_matmul`, for groups of rows of lhs with a matrix of rhs each (see `bit.grouped_matmul`).
+
+    lhs: memref<PxMxWxi32>, rhs: memref<QxGxNxWxi32>, offsets: memref<(G+1)xi32>, out and out_sums for M rows; the body
+    is a block (row: index, col: index, group: index).
+    """
+
+    lhs = Operand()
+    rhs = Operand()
+    offsets = Operand()
+    out = Operand()
+    out_sums = OptionalOperand()
+    k = Attr(base("#builtin.integer"))
+    bitwise = Attr(attribute_named("bit", "bitwise"))
+    out_encoding = Attr(base("#builtin.string"))
+    tile = OptionalAttr()
+    body = Region(("index", "index", "index"))
+    # What `bit.plane_matmul`, whose kernels it shares, may have, but not this.
+    lhs_tiles = rhs_tiles = None
+
+    def check(self) -> str | None:
+        if fault := _plane_factors_fault(self, [], ["G"]):
+            return fault
+        (planes, m, _), (rhs_planes, groups, n, _) = (ir.MemRefType(v.type).shape for v in (self.lhs, self.rhs))
+        return (
+            memref_fault(self.offsets.type, "offsets", (groups + 1,))
+            or _out_fault(self, (m,), n)
+            or body_fault(self.body, "memref.load", (m, n, groups), products=True)
+            or _products_fault(self.body, planes, rhs_planes)
+            or _element_fault(self)
+            or tile_fault(self.tile)
+        )
+
+
+def _packed_as(op: PlaneMatmulOp | PlaneGroupedMatmulOp) -> str:
+    return ir.StringAttr(op.attributes["out_encoding"]).value
+
+
+def _out_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp, rows: tuple[int, ...], n: int) -> str | None:
+    """Why the result has not so many rows, (batch, rows) for batches, and columns."""
+    if bool(_packed_as(op)) != (op.out_sums is not None):
+        return "out_sums and out_encoding belong together: a packed result has both, a plain one neither"
+    if not isinstance(op.out.type, ir.MemRefType):
+        return f"out must be a memref, but is {op.out.type}"
+    expected = [*rows, n]
+    if op.out_sums is not None:
+        try:
+            expected = [Encoding.parse(_packed_as(op)).bits, *rows, words_per_row(n)]
+        except EncodingError as error:
+            return f"out_encoding: {error}"
+        if fault := memref_fault(op.out_sums.type, "out_sums", rows):
+            return fault
+    if list(op.out.type.shape) != expected:
+        return f"out must have the sizes {expected}, but is {op.out.type}"
+    return None
+
+
+def _element_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp) -> str | None:
+    """Why the body does not yield an element of the result."""
+    element = ir.MemRefType(op.out.type).element_type
+    if name := _packed_as(op):
+        element = ir.IntegerType.get_signless(Encoding.parse(name).bits)
+    return yield_fault(op.body, element, "body", "the element of out")
+
+
+def _plane_factors_fault(op: PlaneProduct, lhs_batch: Sequence[str] = (), rhs_batch: Sequence[str] = ()) -> str | None:
+    """Why an op's lhs and rhs are not planes of that K, with or without a batch."""
+    k = ir.IntegerAttr(op.attributes["k"]).value
+    if k < 1:
+        return f"k must be at least 1, but is {k}"
+    for name, value, batch in (("lhs", op.lhs, lhs_batch), ("rhs", op.rhs, rhs_batch)):
+        shape = ("P", *batch, "R", words_per_row(k))
+        if fault := memref_fault(value.type, name, shape, context=f" for K = {k}"):
+            return fault
+    return None
+
+
+def _products_fault(body: ir.Block, planes: int, rhs_planes: int) -> str | None:
+    """Why products in a body name planes that do not exist."""
+    faults = (op.planes_fault(planes, rhs_planes) for op in body.operations if isinstance(op, PlaneProductOp))
+    return next(filter(None, faults), None)
+
+
+@dialect.op("plane_search")
+class PlaneSearchOp(DialectOp):
+    """For each row, keep the largest or smallest of the scores that the body makes for its columns (see `bit.search`).
+
+    out[m, i] = the i-th greatest key of row m; key = biased score · 2^32 + (2^32 − 2 − column), an unsigned number that
+    is greater for a better score, and of two equal ones for the smaller column. 0 is no key.
+
+    lhs: memref<PxMxWxi32>, rhs: memref<QxNxWxi32>; out: memref<MxCxi64>. `k`, `bitwise`, `tile` and the body are as of
+    `bit.plane_matmul`; the body yields an i32.
+    """
+
+    lhs = Operand()
+    rhs = Operand()
+    out = Operand()
+    k = Attr(base("#builtin.integer"))
+    bitwise = Attr(attribute_named("bit", "bitwise"))
+    order = Attr(attribute_named("bit", "order"))
+    tile = OptionalAttr()
+    body = Region(("index", "index"))
+    # What `bit.plane_matmul`, whose kernels it shares, may have, but not a search.
+    lhs_tiles = rhs_tiles = out_sums = offsets = None
+
+    def check(self) -> str | None:
+        if fault := _plane_factors_fault(self):
+            return fault
+        (planes, m, _), (rhs_planes, n, _) = (ir.MemRefType(v.type).shape for v in (self.lhs, self.rhs))
+        if fault := memref_fault(self.out.type, "out", (m, "C"), ("i64",)):
+            return fault
+        return (
+            count_fault(self.count, n)
+            or body_fault(self.body, "memref.load", (m, n), products=True)
+            or _products_fault(self.body, planes, rhs_planes)
+            or yield_fault(self.body, ir.IntegerType.get_signless(32), "body", "the score")
+            or tile_fault(self.tile)
+        )
+
+    @property
+    def count(self) -> int:
+        """How many columns are kept for a row."""
+        return ir.MemRefType(self.out.type).shape[1]
+
+
+@dialect.op("plane_ranks")
+class PlaneRanksOp(DialectOp):
+    """Take the keys of a `bit.plane_search` apart: values[m, i] and columns[m, i] are the score and the column.
+
+    keys: memref<MxCxi64>, each of a column; values, columns: memref<MxCxi32>.
+    """
+
+    keys = Operand()
+    values = Operand()
+    columns = Operand()
+    order = Attr(attribute_named("bit", "order"))
+
+    def check(self) -> str | None:
+        if fault := memref_fault(self.keys.type, "keys", ("M", "C"), ("i64",)):
+            return fault
+        shape = ir.MemRefType(self.keys.type).shape
+        return memref_fault(self.values.type, "values", shape) or memref_fault(self.columns.type, "columns", shape)
+
+
+@dialect.op("plane_product")
+class PlaneProductOp(DialectOp):
+    """Add the products of pairs of planes to an accumulator.
+
+    result = acc + Σ_t Σ_k popc(lhs plane lhs_planes[t] ∘ rhs plane rhs_planes[t]), ∘ being the bit operation of the
+    enclosing `bit.plane_matmul`.
+    """
+
+    PURE = True
+    acc = Operand()
+    lhs_planes = Attr()
+    rhs_planes = Attr()
+    result = Result()
+
+    @classmethod
+    def infer(cls, **fields: Any) -> list[ir.Type]:
+        """The accumulator's type."""
+        return [fields["acc"].type]
+
+    def check(self) -> str | None:
+        sides = (self.lhs_planes, self.rhs_planes)
+        if not all(isinstance(side, ir.DenseI64ArrayAttr) for side in sides):
+            return f"lhs_planes and rhs_planes must be array<i64: …>, but are {sides[0]} and {sides[1]}"
+        if {str(self.acc.type), str(self.result.type)} != {"i32"}:
+            return f"the accumulator and the result must be i32, but are {self.acc.type} and {self.result.type}"
+        return None
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs of planes (of lhs, of rhs)."""
+        lhs, rhs = (list(ir.DenseI64ArrayAttr(self.attributes[name])) for name in ("lhs_planes", "rhs_planes"))
+        return list(zip(lhs, rhs, strict=True))
+
+    def planes_fault(self, lhs: int, rhs: int) -> str | None:
+        """Why the planes do not exist in operands of so many planes, or None."""
+        sides = [list(ir.DenseI64ArrayAttr(self.attributes[name])) for name in ("lhs_planes", "rhs_planes")]
+        if not sides[0] or len(sides[0]) != len(sides[1]):
+            return f"bit.plane_product needs equally many planes of both sides, at least one, but has {sides}"
+        if not (0 <= min(sides[0]) and max(sides[0]) < lhs and 0 <= min(sides[1]) and max(sides[1]) < rhs):
+            return f"bit.plane_product names planes {sides} of operands that have {lhs} and {rhs}"
+        return None
+
+
+@dialect.op("plane_pack")
+class PlanePackOp(DialectOp):
+    """Fill planes and row sums from integers (see `bit.pack`) or floats (see `bit.quantise`).
+
+    source: memref<MxKxT> of i8, i16, i32, f16, bf16 or f32; planes: memref<PxMxWxi32>, sums: memref<Mxi32>; of floats
+    the scales, memref<Mxf32>; for `u<p>@row` also the zero points to use and where they go, memref<Mxi32> each.
+    """
+
+    source = Operand()
+    planes = Operand()
+    sums = Operand()
+    scale = OptionalOperand()
+    zeros = OptionalOperand()
+    out_zeros = OptionalOperand()
+    encoding = Attr(attribute_named("bit", "encoding"))
+
+    def check(self) -> str | None:
+        if fault := _planes_fault(self, self.source, "the source", (*_INTEGERS, *_FLOATS)):
+            return fault
+        source = ir.MemRefType(self.source.type)
+        encoding, rows = encoding_in(self.encoding), source.shape[0]
+        if self.scale is not None:
+            if str(source.element_type) not in _FLOATS:
+                return f"integers take no scale: only {', '.join(_FLOATS)} do"
+            if fault := memref_fault(self.scale.type, "scale", (rows,), ("f32",)):
+                return fault
+        if encoding.has_row_zeros and (self.zeros is None or self.out_zeros is None):
+            return f"encoding '{encoding}' needs zeros and out_zeros"
+        named = (("sums", self.sums), ("zeros", self.zeros), ("out_zeros", self.out_zeros))
+        faults = (memref_fault(value.type, name, (rows,)) for name, value in named if value is not None)
+        return next(filter(None, faults), None) or _no_zeros_fault(encoding, self.zeros, self.out_zeros)
+
+
+def _planes_fault(
+    op: PlanePackOp | PlaneUnpackOp, matrix: ir.Value, name: str, elements: tuple[str, ...]
+) -> str | None:
+    """Why an op's planes are not those of that matrix in its encoding."""
+    try:
+        encoding = encoding_in(op.encoding)
+    except EncodingError as error:
+        return f"encoding: {error}"
+    if fault := memref_fault(matrix.type, name, ("M", "K"), elements):
+        return fault
+    rows, k = ir.MemRefType(matrix.type).shape
+    return memref_fault(op.planes.type, "planes", (encoding.bits, rows, words_per_row(k)))
+
+
+def _no_zeros_fault(encoding: Encoding, *zeros: ir.Value | None) -> str | None:
+    """Zero points that the encoding has no use for."""
+    if encoding.has_row_zeros or all(value is None for value in zeros):
+        return None
+    return f"encoding '{encoding}' takes no zeros: only u<p>@row does"
+
+
+@dialect.op("plane_unpack")
+class PlaneUnpackOp(DialectOp):
+    """Fill integers from planes (see `bit.unpack`).
+
+    planes: memref<PxMxWxi32>, zeros: memref<Mxi32> for `u<p>@row`, out: memref<MxKxi8|i16>.
+    """
+
+    planes = Operand()
+    out = Operand()
+    zeros = OptionalOperand()
+    encoding = Attr(attribute_named("bit", "encoding"))
+
+    def check(self) -> str | None:
+        if fault := _planes_fault(self, self.out, "out", ("i8", "i16")):
+            return fault
+        encoding = encoding_in(self.encoding)
+        if encoding.has_row_zeros and self.zeros is None:
+            return f"encoding '{encoding}' needs zeros"
+        return _no_zeros_fault(encoding, self.zeros)
+
+
+PlaneProduct = PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneSearchOp
+PlaneOp = PlaneProduct | PlaneRanksOp | PlanePackOp | PlaneUnpackOp
+
+
+def plane_matmul(
+    lhs: ir.Value,
+    rhs: ir.Value,
+    out: ir.Value,
+    *,
+    k: int,
+    bitwise: str,
+    body: Callable[..., ir.Value],
+    out_sums: ir.Value | None = None,
+    out_encoding: Encoding | None = None,
+    lhs_tiles: ir.Value | None = None,
+    rhs_tiles: ir.Value | None = None,
+    offsets: ir.Value | None = None,
+) -> PlaneMatmulOp | PlaneGroupedMatmulOp:
+    """Build a `bit.plane_matmul`, or with offsets a `bit.plane_grouped_matmul`; `body(row, col)`, for batches and
+    groups `body(row, col, number)`, builds the element or code to store."""
+    fields: dict[str, Any] = {
+        "lhs": lhs,
+        "rhs": rhs,
+        "out": out,
+        "out_sums": out_sums,
+        "k": k,
+        "bitwise": ir.Attribute.parse(f'#bit.bitwise<"{bitwise}">'),
+        "out_encoding": ir.StringAttr.get("" if out_encoding is None else str(out_encoding)),
+    }
+    if offsets is not None:
+        op = PlaneGroupedMatmulOp(offsets=offsets, **fields)
+    else:
+        op = PlaneMatmulOp(lhs_tiles=lhs_tiles, rhs_tiles=rhs_tiles, **fields)
+        if ir.MemRefType(lhs.type).rank == 4:
+            op.body.add_argument(ir.IndexType.get(), op.location)
+    with ir.InsertionPoint(op.body):
+        gpu.YieldOp([body(*op.body.arguments)])
+    return op
+
+
+def plane_search(
+    lhs: ir.Value,
+    rhs: ir.Value,
+    out: ir.Value,
+    *,
+    k: int,
+    bitwise: str,
+    order: ir.Attribute,
+    body: Callable[[ir.Value, ir.Value], ir.Value],
+) -> PlaneSearchOp:
+    """Build a `bit.plane_search`; `body(row, col)` builds the score."""
+    operation = ir.Attribute.parse(f'#bit.bitwise<"{bitwise}">')
+    op = PlaneSearchOp(lhs=lhs, rhs=rhs, out=out, k=k, bitwise=operation, order=order)
+    with ir.InsertionPoint(op.body):
+        gpu.YieldOp([body(*op.body.arguments)])
+    return op
+
+
+@dialect.op("tensor_map")
+class TensorMapOp(DialectOp):
+    """A TMA descriptor over planes memref<PxRxWxi32>, read in boxes of (words, rows, planes) with a 128-byte swizzle;
+    or over memref<PxBxRxWxi32>, in boxes of (words, rows, matrices, planes).
+
+    Source: CUDA driver API, cuTensorMapEncodeTiled.
+    """
+
+    PURE = True
+    source = Operand()
+    box = Attr()
+    result = Result()
+
+    def check(self) -> str | None:
+        if not isinstance(self.source.type, ir.MemRefType) or ir.MemRefType(self.source.type).rank not in (2, 3, 4):
+            return f"the source must be a memref of two to four dimensions, but is {self.source.type}"
+        count, sizes = 3, "three sizes (words, rows, planes)"
+        if ir.MemRefType(self.source.type).rank == 4:
+            count, sizes = 4, "four sizes (words, rows, matrices, planes)"
+        if not isinstance(self.box, ir.DenseI64ArrayAttr) or len(self.box) != count:
+            return f"box must be {sizes}, but is {self.box}"
+        return None
+
+    @classmethod
+    def infer(cls, **fields: Any) -> list[ir.Type]:
+        """A pointer to the descriptor."""
+        return [ir.Type.parse("!llvm.ptr")]
