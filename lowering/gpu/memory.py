@@ -10,7 +10,19 @@ from mlir.dialects import gpu, llvm, nvvm
 
 from bitmlir.lowering.emit import Scalar, const, i32
 
-__all__ = ["GLOBAL", "SHARED", "Kernel", "kernel_function", "load", "offset", "pointer", "shared_memory", "store"]
+__all__ = [
+    "GLOBAL",
+    "SHARED",
+    "Kernel",
+    "element_bytes",
+    "kernel_function",
+    "load",
+    "offset",
+    "overlap_launches",
+    "pointer",
+    "shared_memory",
+    "store",
+]
 
 GLOBAL, SHARED = 1, 3  # NVPTX address spaces
 _SHARED_SYMBOL = "shared_memory"
@@ -23,7 +35,8 @@ class Kernel:
     """A kernel in the module and how the host launches it.
 
     `arguments` are the host's memrefs in the order of the kernel's parameters; those at positions in `boxes` are passed
-    as tensor maps with that box (words, rows, planes).
+    as tensor maps with that box (see `bit.tensor_map`). `zeroed` are those that must be zero before each launch. A
+    kernel that `overlaps` may start before the launch ahead of it has ended: it waits by itself.
     """
 
     name: str
@@ -31,8 +44,9 @@ class Kernel:
     threads: int
     shared_bytes: int
     arguments: tuple[ir.Value, ...]
-    boxes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    boxes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     zeroed: tuple[ir.Value, ...] = ()
+    overlaps: bool = False
 
 
 def pointer(space: int = 0) -> ir.Type:
@@ -57,9 +71,15 @@ def load(type_: ir.Type, address: ir.Value, alignment: int | None = None) -> ir.
     return llvm.LoadOp(type_, address, alignment=alignment).result
 
 
-def store(value: ir.Value, address: ir.Value, alignment: int | None = None) -> None:
-    """Write a value."""
-    llvm.StoreOp(value, address, alignment=alignment)
+def store(value: ir.Value, address: ir.Value, alignment: int | None = None, streaming: bool = False) -> None:
+    """Write a value; `streaming` says that nobody reads it soon."""
+    llvm.StoreOp(value, address, alignment=alignment, nontemporal=streaming or None)
+
+
+def element_bytes(type_: ir.Type) -> int:
+    """Bytes that an element takes in memory."""
+    width = ir.IntegerType(type_).width if isinstance(type_, ir.IntegerType) else ir.FloatType(type_).width
+    return max(width // 8, 1)
 
 
 def shared_memory(module_body: ir.Block) -> ir.Value:
@@ -81,8 +101,9 @@ def kernel_function(
     name: str,
     threads: int,
     arguments: Sequence[ir.Value],
-    boxes: dict[int, tuple[int, int, int]],
+    boxes: dict[int, tuple[int, ...]],
     body: Callable[..., None],
+    cluster: int = 1,
 ) -> None:
     """A kernel as `llvm.func`: upstream refuses `nvvm.grid_constant`, which tensor maps need, on `gpu.func`.
 
@@ -98,6 +119,8 @@ def kernel_function(
     function.operation.attributes["gpu.kernel"] = ir.UnitAttr.get()
     function.operation.attributes["nvvm.reqntid"] = ir.DenseI32ArrayAttr.get([threads, 1, 1])
     function.operation.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(i32(), 1)
+    if cluster > 1:
+        function.operation.attributes["nvvm.cluster_dim"] = ir.DenseI32ArrayAttr.get([cluster, 1, 1])
     block = function.operation.regions[0].blocks.append(*types)
     with ir.InsertionPoint(block):
         body(*block.arguments)
@@ -124,6 +147,13 @@ def shuffle_xor(value: Scalar, mask: int) -> Scalar:
 def barrier() -> None:
     """Wait for all threads of the block."""
     nvvm.barrier0()
+
+
+def overlap_launches() -> None:
+    """What a kernel that overlaps its neighbours does before it touches memory: let the next launch prepare itself, and
+    wait until what was queued before has ended (PTX ISA, griddepcontrol)."""
+    nvvm.griddepcontrol(nvvm.GridDepActionKind.launch_dependents)
+    nvvm.griddepcontrol(nvvm.GridDepActionKind.wait)
 
 
 def container(module: ir.Operation, name: str, chip: str, features: str) -> ir.Block:

@@ -12,7 +12,7 @@ from mlir.dialects import arith, vector
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, words_per_row
-from bitmlir.lowering.elements import Chain
+from bitmlir.lowering.elements import Chain, Elements, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32
 from bitmlir.lowering.gpu.steps import DenseSteps, SparseSteps, Steps, TileMap, lookup
 from bitmlir.lowering.targets import Target
@@ -30,20 +30,35 @@ def ceil_div(a: int, b: int) -> int:
 
 @dataclass(frozen=True)
 class ProductProblem:
-    """A `bit.plane_matmul` for a target, with its sizes at hand."""
+    """A product of planes for a target, with its sizes at hand."""
 
-    op: bit.PlaneMatmulOp
+    op: bit.PlaneProduct
     target: Target
 
     @cached_property
     def m(self) -> int:
-        """Rows of lhs."""
-        return ir.MemRefType(self.op.lhs.type).shape[1]
+        """Rows of lhs; of a batch, of each matrix."""
+        return ir.MemRefType(self.op.lhs.type).shape[-2]
 
     @cached_property
     def n(self) -> int:
-        """Rows of rhs."""
-        return ir.MemRefType(self.op.rhs.type).shape[1]
+        """Rows of rhs; of a batch or for groups, of each matrix."""
+        return ir.MemRefType(self.op.rhs.type).shape[-2]
+
+    @cached_property
+    def is_batch(self) -> bool:
+        """Whether lhs, rhs and the result are batches of matrices."""
+        return ir.MemRefType(self.op.lhs.type).rank == 4
+
+    @cached_property
+    def batch(self) -> int:
+        """Matrices in lhs."""
+        return ir.MemRefType(self.op.lhs.type).shape[1] if self.is_batch else 1
+
+    @cached_property
+    def groups(self) -> int | None:
+        """Groups of rows of lhs, each with a matrix of rhs; None if there are none."""
+        return None if self.op.offsets is None else ir.MemRefType(self.op.rhs.type).shape[1]
 
     @cached_property
     def k(self) -> int:
@@ -56,19 +71,30 @@ class ProductProblem:
         return words_per_row(self.k) * (BITS_PER_WORD // 8)
 
     @property
-    def k_blocks(self) -> int:
-        """Stages that one pair of planes takes."""
-        return ceil_div(self.k, TILE_BITS)
-
-    @property
     def operation(self) -> str:
         """The bit operation."""
         return bit.bitwise_name(self.op.bitwise)
 
-    @property
+    @cached_property
+    def out_type(self) -> ir.MemRefType:
+        """The type of the result, or of its planes."""
+        return ir.MemRefType(self.op.out.type)
+
+    @cached_property
     def packed(self) -> bool:
         """Whether the result is a packed matrix."""
         return self.op.out_sums is not None
+
+    @cached_property
+    def chains(self) -> list[Chain]:
+        """The body's plane products."""
+        return chains_of(self.op.body)
+
+    @cached_property
+    def loaded(self) -> dict[str, list[ir.Value]]:
+        """What the body reads by row or by column alone, by that axis: see `Elements.loaded`."""
+        body = Elements(self.op.body, None)  # pyright: ignore[reportArgumentType]  # nothing is built
+        return {axis: body.loaded(axis) for axis in ("row", "column")}
 
     @cached_property
     def covered_columns(self) -> int:
@@ -85,21 +111,17 @@ class ProductProblem:
 
     @property
     def zeroed(self) -> tuple[ir.Value, ...]:
-        """Buffers that must be zero before the kernel runs: row sums are added up by many blocks."""
+        """Buffers that must be zero before the kernel runs: what many blocks add row sums or keys to."""
+        if isinstance(self.op, bit.PlaneSearchOp):
+            return (self.op.out,)
         return (self.op.out_sums,) if self.packed else ()
 
     def arguments(self) -> tuple[ir.Value, ...]:
         """The memrefs the kernel needs, lhs and rhs first, each once."""
         op = self.op
         reads = [inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load"]
-        values = [op.lhs, op.rhs, op.out, op.out_sums, op.lhs_tiles, op.rhs_tiles, *reads]
+        values = [op.lhs, op.rhs, op.out, op.out_sums, op.lhs_tiles, op.rhs_tiles, op.offsets, *reads]
         return tuple(dict.fromkeys(value for value in values if value is not None))
-
-    def column_arrays(self) -> tuple[ir.Value, ...]:
-        """The arrays that the body reads at the column alone, each once."""
-        column = self.op.body.arguments[1]
-        loads = [list(op.operands) for op in self.op.body.operations if op.operation.name == "memref.load"]
-        return tuple(dict.fromkeys(array for array, *at in loads if len(at) == 1 and at[0] == column))
 
     def steps(
         self,
@@ -111,7 +133,7 @@ class ProductProblem:
         """The steps of a chain on an output tile, given as (first row, rows) and (first column, columns)."""
         op = self.op
         if op.lhs_tiles is None and op.rhs_tiles is None:
-            return DenseSteps(chain.pairs, self.k_blocks)
+            return DenseSteps(chain.pairs, ceil_div(self.k, TILE_BITS))
 
         def tile_map(words: ir.Value | None, part: tuple[Scalar, int]) -> TileMap | None:
             if words is None:

@@ -6,6 +6,7 @@ Producers walk the steps; consumers only need to know how many there are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -100,7 +101,9 @@ class TileMap:
     def read(self, plane: Scalar, word: Scalar) -> Scalar:
         """One bit for each of 32 K blocks: whether any of the covered row tiles holds something."""
         bits = const(0)
-        for sub_tile in range(-(-self.rows // TILE_ROWS)):
+        # A tile that starts anywhere it can may reach into one row tile more than it is long.
+        furthest = TILE_ROWS - math.gcd(self.rows, TILE_ROWS)
+        for sub_tile in range((furthest + self.rows - 1) // TILE_ROWS + 1):
             row_tile = (self.first_row // TILE_ROWS + sub_tile).minimum(self.row_tiles - 1)
             index = (plane * self.row_tiles + row_tile) * self.words_per_row + word
             address = offset(self.words, index.to_i64() * (BITS_PER_WORD // 8), GLOBAL)

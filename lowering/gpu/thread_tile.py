@@ -7,6 +7,7 @@ a row, each of them pairs of neighbouring columns in every group of eight.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD
 from bitmlir.lowering.elements import Chain, Elements, Grid
 from bitmlir.lowering.emit import Scalar, const, i1, i32, if_then, select
-from bitmlir.lowering.gpu.memory import GLOBAL, load, offset, shuffle_xor, store
+from bitmlir.lowering.gpu.bulk_store import BulkStore
+from bitmlir.lowering.gpu.memory import GLOBAL, element_bytes, load, offset, shuffle_xor, store
+from bitmlir.lowering.gpu.top import Scores, keep_best
 from bitmlir.lowering.instructions import LANES_PER_ROW
 from bitmlir.lowering.vectors import apply, as_vector, lane_numbers, splat, vector_of
 
-__all__ = ["PAIR", "ThreadTile", "element_bytes", "group_pairs", "ungroup_pairs"]
+__all__ = ["PAIR", "ThreadTile", "group_pairs", "ungroup_pairs"]
 
 PAIR = 2  # neighbouring columns that a lane holds in every group of eight
 
@@ -35,12 +38,15 @@ class ThreadTile:
     """One thread's part of an output tile; it is the `ElementBuilder` of the GPU kernels.
 
     Slot r lies in row `first_row` + row_offsets[r]. A column slot is a pair of neighbouring columns, the first of them
-    `first_column` + column_offsets[c], which is even: what depends on the column is a vector of two. `tile_column` is
-    the first column of the warp's part of the tile, `lane` the lane's number among its four. `row_bound` and
-    `column_bound` are the matrix's sizes where tiles may reach past them, else None.
+    `first_column` + column_offsets[c], which is even: what depends on the column is a vector of two. (With
+    paired = "row" it is the other way round.) `tile_column` is the first column of the warp's part of the tile, `lane`
+    the lane's number among its four. `row_bound` and `column_bound` are the matrix's sizes where tiles may reach past
+    them, else None; of a group of rows, `row_bound` is where it ends. `matrix` is the number of the matrix in a batch,
+    or of the group, if there are such. `read_staged` reads what was computed before, if it was; `bulk` stores plain
+    results by TMA.
     """
 
-    op: bit.PlaneMatmulOp
+    op: bit.PlaneProduct
     pointers: dict[ir.Value, ir.Value]
     first_row: Scalar
     row_offsets: list[int]
@@ -48,9 +54,13 @@ class ThreadTile:
     column_offsets: list[int]
     tile_column: Scalar
     lane: Scalar
-    row_bound: int | None
+    row_bound: int | Scalar | None
     column_bound: int | None
-    multiply: Callable[[Chain, Grid | None], Grid]
+    matrix: Scalar | None = None
+    multiply: Callable[[Chain, Grid | None], Grid] | None = None
+    paired: str = "column"
+    bulk: BulkStore | None = None
+    read_staged: Callable[[ir.Value, str, int], ir.Value | None] = lambda *_: None
 
     @property
     def row_slots(self) -> int:
@@ -64,7 +74,17 @@ class ThreadTile:
 
     def position(self, axis: str, slot: int) -> ir.Value:
         position = self._position(axis, slot).to_index()
-        return position.value if axis == "row" else lane_numbers(position, PAIR)
+        return lane_numbers(position, PAIR) if axis == self.paired else position.value
+
+    def number(self) -> ir.Value:
+        assert self.matrix is not None
+        return self.matrix.to_index().value
+
+    @property
+    def _rows_before(self) -> Scalar | int:
+        """Rows of the result in the matrices of the batch before this one."""
+        lhs = ir.MemRefType(self.op.lhs.type)
+        return 0 if self.matrix is None or lhs.rank == 3 else self.matrix * lhs.shape[-2]
 
     def _position(self, axis: str, slot: int) -> Scalar:
         """A slot's row or column."""
@@ -81,12 +101,12 @@ class ThreadTile:
 
     def _load(self, array: ir.Value, position: Position, element: ir.Type) -> ir.Value:
         shape = ir.MemRefType(array.type).shape
-        by_column = [isinstance(item, tuple) and item[0] == "column" for item in position]
-        if not any(by_column):
+        by_pair = [isinstance(item, tuple) and item[0] == self.paired for item in position]
+        if not any(by_pair):
             return load(element, self._address(array, position))
         pair = vector_of(element, PAIR)
         # Pairs are aligned, and lie on one side of the matrix's edge, in rows of even length.
-        if by_column[-1] and not any(by_column[:-1]) and shape[-1] % PAIR == 0:
+        if by_pair[-1] and not any(by_pair[:-1]) and shape[-1] % PAIR == 0:
             return load(pair, self._address(array, position), PAIR * element_bytes(element))
         elements = [load(element, self._address(array, position, lane)) for lane in range(PAIR)]
         return vector.from_elements(pair, elements)
@@ -106,66 +126,106 @@ class ThreadTile:
                 dynamic.append(Scalar(item).to_i32().to_i64() * stride)
                 continue
             kind, slot = item
+            moved = lane if kind == self.paired else 0
             first, distance, bound = (
-                (self.first_row, self.row_offsets[slot], self.row_bound)
+                (self.first_row, self.row_offsets[slot] + moved, self.row_bound)
                 if kind == "row"
-                else (self.first_column, self.column_offsets[slot] + lane, self.column_bound)
+                else (self.first_column, self.column_offsets[slot] + moved, self.column_bound)
             )
-            if bound is None:
+            if isinstance(bound, Scalar):
+                dynamic.append((first + distance).minimum(bound - 1).to_i64() * stride)
+            elif bound is None:
                 dynamic.append(first.to_i64() * stride)
                 static += distance * stride
             else:
-                # The last one inside; for columns of a matrix of even width, the one of the last pair.
-                end = bound - 1 if kind == "row" or bound % PAIR else bound - PAIR + lane
+                # The last one inside; of pairs in a matrix of even size, the one of the last pair.
+                end = bound - 1 if kind != self.paired or bound % PAIR else bound - PAIR + lane
                 dynamic.append((first + distance).minimum(end).to_i64() * stride)
         start = functools.reduce(lambda at, distance: offset(at, distance, GLOBAL), dynamic, self.pointers[array])
         return offset(start, static, GLOBAL)
 
-    def apply(self, op: ir.OpView, operands: list[ir.Value], by_column: bool) -> ir.Value:
-        return apply(op, operands, PAIR if by_column else None)
+    def apply(self, op: ir.OpView, operands: list[ir.Value], as_vector: bool) -> ir.Value:
+        return apply(op, operands, PAIR if as_vector else None)
 
     def product(self, chain: Chain, acc: Grid | None) -> Grid:
+        assert self.multiply is not None
         return self.multiply(chain, acc)
+
+    def staged(self, value: ir.Value, axis: str, slot: int) -> ir.Value | None:
+        return self.read_staged(value, axis, slot)
 
     # --- results ---
 
-    def store(self) -> None:
-        """Run the body on the thread's elements and store what it yields."""
+    def store(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Run the body on the thread's elements and store what it yields; `ready` is called after the products."""
         elements = Elements(self.op.body, self)
-        if self.op.out_sums is None:
+        elements.run_products()
+        ready()
+        if isinstance(self.op, bit.PlaneSearchOp):
+            self._keep_best(elements, self.op)
+        elif self.bulk is not None:
+            self._store_bulk(elements, self.bulk)
+        elif self.op.out_sums is None:
             self._store_plain(elements)
         else:
             self._store_packed(elements)
 
     def _guard(self, axis: str, slot: int, lane: int = 0) -> Scalar | None:
-        """Whether a row, or a column of a pair, lies inside the matrix; None if it always does."""
+        """Whether a slot, or one of its pair, lies inside the matrix; None if it always does."""
         bound = self.row_bound if axis == "row" else self.column_bound
         return None if bound is None else self._position(axis, slot) + lane < bound
 
+    def _keep_best(self, elements: Elements, op: bit.PlaneSearchOp) -> None:
+        """Put the thread's scores, row by row, into the lists of a search."""
+        across = self.paired == "column"
+        of_rows: dict[tuple[int, int], list[tuple[Scalar, Scalar]]] = {}
+        for r, c, lane in itertools.product(range(self.row_slots), range(self.column_slots), range(PAIR)):
+            pair = as_vector(elements.at(elements.yielded, r, c), PAIR)
+            column = self._position("column", c) + (lane if across else 0)
+            row = (r, 0 if across else lane)
+            of_rows.setdefault(row, []).append((Scalar(vector.extract(pair, [], [lane])), column))
+        assert not isinstance(self.row_bound, Scalar)  # a search has no groups
+        rows = [self._position("row", r) + lane for r, lane in of_rows]
+        distances = (1, 2) if across else (4, 8, 16)  # of the lanes that share a row of the accumulator, or a column
+        scores = Scores(rows, list(of_rows.values()), self.row_bound, self.column_bound, distances)
+        keep_best(op, self.pointers[op.out], scores)
+
     def _store_plain(self, elements: Elements) -> None:
         out = ir.MemRefType(self.op.out.type)
-        columns, size = out.shape[1], element_bytes(out.element_type)
-        origin = self.first_row.to_i64() * columns + self.first_column.to_i64()
+        columns, size = out.shape[-1], element_bytes(out.element_type)
+        origin = (self.first_row + self._rows_before).to_i64() * columns + self.first_column.to_i64()
         base = offset(self.pointers[self.op.out], origin * size, GLOBAL)
+        wide = self.paired == "column" and columns % PAIR == 0  # else the pair is not aligned, or not in one row
+        along_row, along_column = (1, 0) if self.paired == "column" else (0, 1)  # where a pair's second element lies
         # Columns outside, so that what depends on the column alone is needed only for a moment.
         for c in range(self.column_slots):
             for r in range(self.row_slots):
                 pair = as_vector(elements.at(elements.yielded, r, c), PAIR)
-                address = offset(base, (self.row_offsets[r] * columns + self.column_offsets[c]) * size, GLOBAL)
-                row_guard = self._guard("row", r)
-                if columns % PAIR == 0:
-                    guard = _both(row_guard, self._guard("column", c))
-                    if_then(guard, functools.partial(store, pair, address, PAIR * size))
+                place = self.row_offsets[r] * columns + self.column_offsets[c]
+                if wide:
+                    guard = _both(self._guard("row", r), self._guard("column", c))
+                    if_then(guard, functools.partial(store, pair, offset(base, place * size, GLOBAL), PAIR * size))
                     continue
-                for lane in range(PAIR):  # in rows of odd length pairs are not aligned
-                    guard = _both(row_guard, self._guard("column", c, lane))
-                    value = vector.extract(pair, [], [lane])
-                    if_then(guard, functools.partial(store, value, offset(address, lane * size, GLOBAL), size))
+                for lane in range(PAIR):
+                    guard = _both(
+                        self._guard("row", r, lane * along_column), self._guard("column", c, lane * along_row)
+                    )
+                    address = offset(base, (place + lane * (along_column * columns + along_row)) * size, GLOBAL)
+                    if_then(guard, functools.partial(store, vector.extract(pair, [], [lane]), address, size))
+
+    def _store_bulk(self, elements: Elements, bulk: BulkStore) -> None:
+        for chunk in range(self.column_slots // bulk.groups):
+
+            def value(r: int, group: int, first: int = chunk * bulk.groups) -> ir.Value:
+                return as_vector(elements.at(elements.yielded, r, first + group), PAIR)
+
+            bulk.store_chunk(chunk, value)
+        bulk.drain()
 
     def _store_packed(self, elements: Elements) -> None:
         """Gather the codes' bits into words across the four lanes of a row, store the words, add up the row sums."""
         encoding = Encoding.parse(ir.StringAttr(self.op.attributes["out_encoding"]).value)
-        _, rows, words_per_row = ir.MemRefType(self.op.out.type).shape
+        _, *rows, words_per_row = ir.MemRefType(self.op.out.type).shape
         words = self.column_slots * PAIR * LANES_PER_ROW // BITS_PER_WORD
         first_word = self.tile_column // BITS_PER_WORD
         sums = [const(0)] * self.row_slots
@@ -182,7 +242,8 @@ class ThreadTile:
             for (r, plane), group_words in packed.items():
                 for word in group_words:
                     sums[r] = sums[r] + Scalar(llvm.intr_ctpop(word.value)) * encoding.weights[plane]
-                start = (self._position("row", r).to_i64() + plane * rows) * words_per_row
+                row = self._position("row", r) + self._rows_before
+                start = (row.to_i64() + plane * math.prod(rows)) * words_per_row
                 self._store_words(r, start, first_word + first, group_words, words_per_row)
         for r in range(self.row_slots):
             self._add_sums(r, sums[r])
@@ -234,7 +295,8 @@ class ThreadTile:
 
     def _add_sums(self, r: int, sums: Scalar) -> None:
         guard = _both(self.lane.equals(0), self._guard("row", r))
-        address = offset(self.pointers[self.op.out_sums], self._position("row", r).to_i64() * 4, GLOBAL)
+        row = self._position("row", r) + self._rows_before
+        address = offset(self.pointers[self.op.out_sums], row.to_i64() * 4, GLOBAL)
         add, relaxed = llvm.AtomicBinOp.add, llvm.AtomicOrdering.monotonic
         if_then(guard, lambda: llvm.atomicrmw(add, address, sums.value, relaxed))
 
@@ -268,9 +330,3 @@ def _both(first: Scalar | None, second: Scalar | None) -> Scalar | None:
 
 def _bits() -> ir.VectorType:
     return vector_of(i1(), PAIR)
-
-
-def element_bytes(type_: ir.Type) -> int:
-    """Bytes that an element takes in memory."""
-    width = ir.IntegerType(type_).width if isinstance(type_, ir.IntegerType) else ir.FloatType(type_).width
-    return max(width // 8, 1)

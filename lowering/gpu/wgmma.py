@@ -2,104 +2,66 @@
 others multiply. Blocks are persistent, one a multiprocessor: the producer fills the ring for the next output tile while
 the consumers store the last one.
 
-    producer (one thread)                       consumers (a warp group for every 64 rows)
-    for each output tile of the block           for each output tile of the block
-        for each plane product, each step           for each plane product, each step
-            wait until the stage is empty               wait until the stage is full
-            TMA boxes of lhs and rhs                    wgmma on its 64 rows, one group left in flight
-                                                        release the stage before
-                                                    the body on the thread's elements, stores
+    producer (one thread)               stagers (two warps)             consumers (a warp group for every 64 rows)
+    for each output tile of the block   for each output tile            for each output tile
+        for each plane product              wait for an empty stage         for each plane product, each step
+            for each step                   what the body reads by row          wait until the stage is full
+                wait for an empty stage     or by column alone, to              wgmma on its 64 rows
+                TMA boxes of lhs and rhs    shared memory                       release the stage before
+                                                                            the body on the thread's elements, stores
 
-A stage row is 128 bytes, swizzled by TMA in 128-byte atoms of 8 rows as the wgmma descriptors expect.
+A stage row is 128 bytes, swizzled by TMA in 128-byte atoms of 8 rows as the wgmma descriptors expect. Blocks of a
+cluster take tiles one below the other: they share the columns, of which each brings its part to all.
 Source: PTX ISA, sections on wgmma.mma_async (matrix descriptor, register fragments) and cp.async.bulk.tensor.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from mlir import ir
 from mlir.dialects import llvm, nvvm
 
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS
-from bitmlir.lowering.elements import Chain, Grid, chains_of
-from bitmlir.lowering.emit import Scalar, const, for_loop, i32, i64, if_else, if_then, select
+from bitmlir.lowering.elements import Chain, Elements, Grid, chains_of
+from bitmlir.lowering.emit import Scalar, const, for_loop, i16, i32, if_else, if_then, select
+from bitmlir.lowering.gpu.bulk_store import BulkStore
+from bitmlir.lowering.gpu.cluster import arrive_at, meet_cluster, seen_by_cluster
+from bitmlir.lowering.gpu.matrices import Dealing, Place
 from bitmlir.lowering.gpu.memory import (
-    GLOBAL,
     SHARED,
     Kernel,
     barrier,
     block_index,
+    element_bytes,
     kernel_function,
     offset,
-    pointer,
+    overlap_launches,
     shared_memory,
     thread_index,
 )
-from bitmlir.lowering.gpu.product import BLOCK_BYTES, Link, ProductProblem, ceil_div, continued, for_each_link
+from bitmlir.lowering.gpu.product import BLOCK_BYTES, Link, ProductProblem, continued, for_each_link
+from bitmlir.lowering.gpu.ring import Position, Ring, Turns
 from bitmlir.lowering.gpu.steps import Steps
-from bitmlir.lowering.gpu.thread_tile import PAIR, ThreadTile, element_bytes, group_pairs, ungroup_pairs
+from bitmlir.lowering.gpu.thread_tile import PAIR, ThreadTile, group_pairs, ungroup_pairs
+from bitmlir.lowering.gpu.warp_group import (
+    GROUP_THREADS,
+    GROUP_WARPS,
+    accumulator_type,
+    descriptor,
+    issue_wgmma,
+    join_registers,
+    set_registers,
+    split_registers,
+    wait_for_groups,
+)
+from bitmlir.lowering.gpu.wgmma_tile import STAGED_TILES, Placement, SharedLayout, WgmmaTile, stores_in_bulk
 from bitmlir.lowering.instructions import LANES, LANES_PER_ROW, MmaInstruction, wgmma
 
-__all__ = ["WgmmaTile", "build_wgmma_kernel", "choose_wgmma_tile"]
+__all__ = ["build_wgmma_kernel"]
 
-GROUP_THREADS = 4 * LANES  # a warp group
-_BARRIER_BYTES = 8
-_LINE_BYTES = 128  # of the L1 cache
-_PRODUCER_REGISTERS, _MOST_REGISTERS = 40, 232
-_SHARED_CLUSTER = 7  # the address space TMA writes to
-_SPIN_TICKS = 0x989680  # how long one try_wait may sleep, in ns
-_ATOM_BYTES = 8 * BLOCK_BYTES  # 8 rows: what the 128-byte swizzle repeats over
-# Matrix descriptor fields (PTX ISA, wgmma matrix descriptor): address and strides count 16-byte units.
-_DESCRIPTOR = (1 << 62) | ((_ATOM_BYTES >> 4) << 32) | (1 << 16)  # 128-byte swizzle, stride between atoms, leading
-_ADDRESS_MASK = 0x3FFFF
-
-
-@dataclass(frozen=True)
-class WgmmaTile:
-    """Sizes of a block's tile and the number of stages in its ring."""
-
-    rows: int
-    columns: int
-    stages: int
-
-    @property
-    def consumers(self) -> int:
-        """Warp groups that multiply."""
-        return self.rows // 64
-
-    @property
-    def threads(self) -> int:
-        """Threads of a block, the producer's warp group included."""
-        return (self.consumers + 1) * GROUP_THREADS
-
-    @property
-    def stage_bytes(self) -> int:
-        """Bytes that TMA brings for one stage."""
-        return (self.rows + self.columns) * BLOCK_BYTES
-
-    @property
-    def shared_bytes(self) -> int:
-        """Bytes of shared memory that a block takes: the ring, two barriers a stage, and one for nothing."""
-        return self.stages * (self.stage_bytes + 2 * _BARRIER_BYTES) + _BARRIER_BYTES
-
-    @property
-    def registers(self) -> tuple[int, int]:
-        """Registers a thread of the producer and of a consumer: what is left of 64 K (PTX ISA, setmaxnreg)."""
-        at_launch = (1 << 16) // self.threads // 8 * 8
-        consumer = (at_launch * (self.consumers + 1) - _PRODUCER_REGISTERS) // self.consumers // 8 * 8
-        return _PRODUCER_REGISTERS, min(consumer, _MOST_REGISTERS)
-
-
-def choose_wgmma_tile(problem: ProductProblem) -> WgmmaTile:
-    """The largest tile that still gives every multiprocessor one; small problems get the smallest that fits."""
-    for tile in (WgmmaTile(128, 256, 4), WgmmaTile(128, 128, 6), WgmmaTile(128, 64, 8)):
-        blocks = ceil_div(problem.m, tile.rows) * ceil_div(problem.covered_columns, tile.columns)
-        if blocks >= problem.target.multiprocessors:
-            return tile
-    return WgmmaTile(64, 32, 8)
+_STAGERS = 2 * LANES  # the second and third warp of the producer's group
 
 
 def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, tile: WgmmaTile) -> Kernel:
@@ -107,271 +69,392 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
     arguments = problem.arguments()
     if arguments.count(problem.op.lhs) == 1 and problem.op.lhs == problem.op.rhs:
         arguments = (problem.op.lhs, *arguments)  # x·xᵀ: two maps over one buffer
-    words = BLOCK_BYTES * 8 // BITS_PER_WORD
-    boxes = {0: (words, tile.rows, 1), 1: (words, tile.columns, 1)}
+    words = TILE_BITS // BITS_PER_WORD
+    boxes = {}
+    for operand, rows, planes in (
+        (int(tile.swapped), tile.rows, 1),
+        (int(not tile.swapped), tile.columns // tile.cluster, tile.planes),
+    ):
+        matrices = (1,) * (ir.MemRefType(arguments[operand].type).rank - 3)  # one of a batch
+        boxes[operand] = (words, rows, *matrices, planes)
+    if stores_in_bulk(problem, tile):
+        element = element_bytes(ir.MemRefType(problem.op.out.type).element_type)
+        boxes[arguments.index(problem.op.out)] = BulkStore.box(element)
+    place = Placement.of(problem, tile)
+    layout = SharedLayout.of(problem, tile)
+
+    def emit(*pointers: ir.Value) -> None:
+        _Emitter(problem, tile, place, layout, module, arguments, pointers).emit()
+
     with ir.InsertionPoint(module):
-        kernel_function(
-            name, tile.threads, arguments, boxes, lambda *pointers: _Emitter(problem, tile, module, pointers).emit()
-        )
-    tiles = ceil_div(problem.covered_columns, tile.columns) * ceil_div(problem.m, tile.rows)
-    grid = (min(tiles, problem.target.multiprocessors), 1, 1)
-    return Kernel(name, grid, tile.threads, tile.shared_bytes, arguments, boxes, problem.zeroed)
-
-
-Ring = tuple[Scalar, Scalar]  # the stage that comes next, and the phase its barriers are in
+        kernel_function(name, tile.threads, arguments, boxes, emit, tile.cluster)
+    grid = (place.clusters * tile.cluster, 1, 1)
+    return Kernel(name, grid, tile.threads, layout.bytes, arguments, boxes, problem.zeroed, overlaps=True)
 
 
 @dataclass(frozen=True)
 class _OutputTile:
-    """Where an output tile begins."""
+    """Where an output tile begins, as the instruction sees it: down the rows' operand, across the columns'; and of
+    which product it is."""
 
-    first_row: Scalar
-    first_column: Scalar
+    down: Scalar
+    across: Scalar
+    place: Place
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """How far a role has come: its positions in the ring and in that of staged values, and whether the number of tiles
+    it has done is odd."""
+
+    ring: Position
+    staged: Position
+    parity: Scalar
 
 
 class _Emitter:
     """One kernel while it is emitted."""
 
     def __init__(
-        self, problem: ProductProblem, tile: WgmmaTile, module: ir.Block, pointers: tuple[ir.Value, ...]
+        self,
+        problem: ProductProblem,
+        tile: WgmmaTile,
+        place: Placement,
+        layout: SharedLayout,
+        module: ir.Block,
+        arguments: tuple[ir.Value, ...],
+        pointers: tuple[ir.Value, ...],
     ) -> None:
-        self.problem, self.tile = problem, tile
+        self.problem, self.tile, self.place, self.layout = problem, tile, place, layout
         self.maps = pointers[:2]
-        self.pointers = dict(zip(problem.arguments()[-len(pointers) + 2 :], pointers[2:], strict=True))
-        self.mma: MmaInstruction = wgmma(tile.columns)
+        self.pointers = dict(zip(arguments, pointers, strict=True))
+        self.mma: MmaInstruction = wgmma(tile.instruction_columns)
         self.shared = shared_memory(module)
         self.thread = thread_index()
-        self.tiles_across = ceil_div(problem.covered_columns, tile.columns)
-        self.tiles = self.tiles_across * ceil_div(problem.m, tile.rows)
-        self.blocks = min(self.tiles, problem.target.multiprocessors)
-        self.chains = chains_of(problem.op.body)
-        self.accumulators = ir.Type.parse(f"!llvm.struct<({', '.join(['i32'] * len(self.mma.accumulator.registers))})>")
+        offsets = None if problem.op.offsets is None else self.pointers[problem.op.offsets]
+        self.dealing = Dealing(problem, place, tile.rows, offsets)
+        self.rank = block_index() % tile.cluster if tile.cluster > 1 else const(0)
+        chains = chains_of(problem.op.body)
+        self.chains = chains[:1] if tile.planes > 1 else chains  # one stands for all that lie side by side
+        self.ring = Ring(self.shared, layout.ring, tile.stages, 1, tile.sharers * tile.cluster)
+        self.turns = Turns(self.shared, layout.turns, tile.consumers, GROUP_WARPS)
+        self.staging = layout.staging
+        self.staged_ring = Ring(self.shared, layout.staged_ring, STAGED_TILES, _STAGERS, tile.sharers * GROUP_THREADS)
 
     def emit(self) -> None:
-        producer_registers, consumer_registers = self.tile.registers
+        registers = self.tile.registers
         self._initialise_barriers()
+        overlap_launches()
 
-        def produce() -> None:
-            _set_registers(producer_registers, nvvm.SetMaxRegisterAction.decrease)
+        def feed() -> None:
+            if registers is not None:
+                set_registers(registers[0], nvvm.SetMaxRegisterAction.decrease)
             if_then(self.thread.equals(0), self._produce)
+            if self.staging.values:
+                warps = (self.thread >= LANES) & (self.thread < LANES + _STAGERS)
+                if_then(warps, self._stage)
 
         def consume() -> None:
-            _set_registers(consumer_registers, nvvm.SetMaxRegisterAction.increase)
+            if registers is not None:
+                set_registers(registers[1], nvvm.SetMaxRegisterAction.increase)
             self._consume()
 
-        if_else(self.thread < GROUP_THREADS, produce, consume)
-
-    # --- the ring ---
-
-    def _barrier(self, stage: Scalar | int, kind: str) -> ir.Value:
-        kinds = ("full", "empty", "nothing")
-        start = self.tile.stages * (self.tile.stage_bytes + kinds.index(kind) * _BARRIER_BYTES)
-        return offset(self.shared, stage * _BARRIER_BYTES + start, SHARED)
+        if_else(self.thread < GROUP_THREADS, feed, consume)
+        if self.tile.cluster > 1:
+            meet_cluster()  # no block leaves while another may still write to it
 
     def _initialise_barriers(self) -> None:
         def initialise() -> None:
-            for stage in range(self.tile.stages):
-                nvvm.mbarrier_init(self._barrier(stage, "full"), const(1).value)
-                nvvm.mbarrier_init(self._barrier(stage, "empty"), const(self.tile.consumers).value)
-            nvvm.mbarrier_init(self._barrier(0, "nothing"), const(self.tile.consumers).value)
+            self.ring.initialise()
+            nvvm.mbarrier_init(offset(self.shared, self.layout.nothing, SHARED), const(self.ring.readers).value)
+            self.turns.initialise()
+            if self.staging.values:
+                self.staged_ring.initialise()
             nvvm.fence_mbarrier_init()
             for tensor_map in self.maps:
                 nvvm.prefetch(tensor_map, tensormap=True)
 
         if_then(self.thread.equals(0), initialise)
         barrier()
+        if self.tile.cluster > 1:
+            meet_cluster()
 
-    def _advance(self, stage: Scalar, phase: Scalar) -> tuple[Scalar, Scalar]:
-        following = stage + 1
-        wrapped = following.equals(self.tile.stages)
-        return select(wrapped, const(0), following), select(wrapped, phase ^ 1, phase)
-
-    def _for_each_tile(self, phase: int, body: Callable[[_OutputTile, Ring], Ring]) -> None:
-        """Emit body for the block's output tiles in turn; it receives the ring's position and returns the next."""
+    def _for_each_tile(
+        self, first: Position, body: Callable[[_OutputTile, _Progress], Position], alternate: bool = False
+    ) -> None:
+        """Emit body for the block's output tiles in turn, or for every other one; it returns the next position in the
+        ring. `first` is where the role begins in both rings."""
+        tile, place = self.tile, self.place
+        cluster = block_index() // tile.cluster if tile.cluster > 1 else block_index()
+        stride, staged_first = place.clusters, first
+        if alternate:  # the second group begins with the second tile
+            second = self.group.equals(1)
+            skipped = self._skip(self._tile(cluster), first)
+            staged_skipped = self.staged_ring.after(first)
+            first, staged_first = (
+                Position(select(second, b.stage, a.stage), select(second, b.phase, a.phase))
+                for a, b in ((first, skipped), (first, staged_skipped))
+            )
+            cluster = cluster + self.group * stride
 
         def visit(number: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
-            row, column = number // self.tiles_across, number % self.tiles_across
-            tile = _OutputTile(row * self.tile.rows, column * self.tile.columns)
-            stage, phase = body(tile, (Scalar(carried[0]), Scalar(carried[1])))
-            return [stage.value, phase.value]
+            progress = _Progress(Position.of(carried[:2]), Position.of(carried[2:4]), Scalar(carried[4]))
+            at, staged_at = body(self._tile(number), progress), self.staged_ring.after(progress.staged)
+            if alternate:
+                at, staged_at = self._skip(self._tile(number + stride), at), self.staged_ring.after(staged_at)
+            return [*at.carried, *staged_at.carried, (progress.parity ^ 1).value]
 
-        ring = [const(0).value, const(phase).value]
-        for_loop(block_index(), const(self.tiles), const(self.blocks), ring, visit)
+        carried = [*first.carried, *staged_first.carried, const(0).value]
+        for_loop(cluster, self.dealing.count(), const(stride * 2 if alternate else stride), carried, visit)
+
+    def _tile(self, number: Scalar) -> _OutputTile:
+        place = self.dealing.locate(number)
+        row = place.row
+        if self.tile.cluster > 1:
+            row = row * self.tile.cluster + self.rank
+        return _OutputTile(place.row_at(row * self.tile.rows), place.column * self.tile.columns, place)
+
+    def _parts(self, tile: _OutputTile) -> dict[str, tuple[Scalar, int]]:
+        """Where the tile begins and how much it covers, by axis of the result."""
+        return {
+            self.tile.axis("rows"): (tile.down, self.tile.rows),
+            self.tile.axis("columns"): (tile.across, self.tile.columns),
+        }
+
+    def _skip(self, tile: _OutputTile, at: Position) -> Position:
+        """The position in the ring behind a tile that another warp group takes."""
+        for chain in self.chains:
+            steps = self._steps(chain, tile)
+            at = self.ring.after(at, steps.count(const(0), const(len(chain.pairs))))
+        return at
 
     def _steps(self, chain: Chain, tile: _OutputTile) -> Steps:
-        rows, columns = (tile.first_row, self.tile.rows), (tile.first_column, self.tile.columns)
-        return self.problem.steps(chain, self.pointers, rows, columns)
+        parts = self._parts(tile)
+        return self.problem.steps(chain, self.pointers, parts["row"], parts["column"])
 
     # --- producer ---
 
     def _produce(self) -> None:
-        # A fresh barrier counts as having passed phase 1: all stages are empty.
-        self._for_each_tile(1, self._produce_tile)
+        def produce_tile(tile: _OutputTile, progress: _Progress) -> Position:
+            at = progress.ring
+            for chain in self.chains:
+                steps = self._steps(chain, tile)
+                count = steps.count(const(0), const(len(chain.pairs)))
 
-    def _produce_tile(self, tile: _OutputTile, ring: Ring) -> Ring:
-        for chain in self.chains:
-            steps = self._steps(chain, tile)
-            count = steps.count(const(0), const(len(chain.pairs)))
+                def step(_: Scalar, carried: list[ir.Value], steps: Steps = steps) -> list[ir.Value]:
+                    here = Position.of(carried[:2])
+                    self._copy_stage(tile, here, steps.position(carried[2:]))
+                    return [*self.ring.after(here).carried, *steps.next(carried[2:])]
 
-            def step(_: Scalar, carried: list[ir.Value], steps: Steps = steps) -> list[ir.Value]:
-                stage, phase, *state = carried
-                self._copy_stage(tile, Scalar(stage), Scalar(phase), steps.position(state))
-                stage, phase = self._advance(Scalar(stage), Scalar(phase))
-                return [stage.value, phase.value, *steps.next(state)]
+                at = Position.of(for_loop(const(0), count, const(1), [*at.carried, *steps.first()], step)[:2])
+            return at
 
-            carried = [ring[0].value, ring[1].value, *steps.first()]
-            stage, phase = for_loop(const(0), count, const(1), carried, step)[:2]
-            ring = Scalar(stage), Scalar(phase)
-        return ring
+        self._for_each_tile(self.ring.filling(), produce_tile)
 
-    def _copy_stage(
-        self, tile: _OutputTile, stage: Scalar, phase: Scalar, position: tuple[Scalar, Scalar, Scalar]
-    ) -> None:
-        lhs_plane, rhs_plane, block = position
-        full = self._barrier(stage, "full")
-        _wait(self._barrier(stage, "empty"), phase)
+    def _copy_stage(self, tile: _OutputTile, at: Position, position: tuple[Scalar, Scalar, Scalar]) -> None:
+        *planes, block = position
+        full = self.ring.full(at.stage)
+        self.ring.wait_empty(at)
         nvvm.mbarrier_arrive_expect_tx(None, full, const(self.tile.stage_bytes).value)
-        word = block * (TILE_BITS // BITS_PER_WORD)
-        start = stage * self.tile.stage_bytes
-        for tensor_map, plane, row, distance in (
-            (self.maps[0], lhs_plane, tile.first_row, 0),
-            (self.maps[1], rhs_plane, tile.first_column, self.tile.rows * BLOCK_BYTES),
+        columns = self.tile.columns // self.tile.cluster  # this block's part of them
+        first = self.rank * columns
+        everyone = const((1 << self.tile.cluster) - 1, i16()).value if self.tile.cluster > 1 else None
+        below = self.tile.rows * BLOCK_BYTES
+        for operand, row, start, blocks in (
+            (int(self.tile.swapped), tile.down, const(0), None),
+            (int(not self.tile.swapped), tile.across + first, first * BLOCK_BYTES + below, everyone),
         ):
-            to = llvm.addrspacecast(pointer(_SHARED_CLUSTER), offset(self.shared, start + distance, SHARED))
-            coordinates = [word.value, row.value, plane.value]
-            nvvm.cp_async_bulk_tensor_shared_cluster_global(to, tensor_map, coordinates, full, [])
+            to = seen_by_cluster(offset(self.shared, at.stage * self.tile.stage_bytes + start, SHARED))
+            matrix = [tile.place.number] if self._is_batch(operand) else []
+            places = [block * (TILE_BITS // BITS_PER_WORD), row, *matrix, planes[operand]]
+            coordinates = [place.value for place in places]
+            nvvm.cp_async_bulk_tensor_shared_cluster_global(
+                to, self.maps[operand], coordinates, full, [], multicast_mask=blocks
+            )
+
+    def _is_batch(self, operand: int) -> bool:
+        """Whether lhs (0) or rhs (1) is a batch of matrices."""
+        planes = (self.problem.op.lhs, self.problem.op.rhs)[operand]
+        return ir.MemRefType(planes.type).rank == 4
+
+    # --- stagers ---
+
+    def _stage(self) -> None:
+        """Compute what the body reads by row or by column alone, tile after tile."""
+        thread = self.thread - LANES
+
+        def stage_tile(tile: _OutputTile, progress: _Progress) -> Position:
+            at = progress.staged
+            self.staged_ring.wait_empty(at)
+            for axis, (_, size) in self._parts(tile).items():
+                width = PAIR if axis == self.tile.axis("columns") else 1
+                if not self.staging.along(axis):
+                    continue
+                for first in range(0, size, _STAGERS * width):
+                    index = thread * width + first
+                    inside = None if first + _STAGERS * width <= size else index < size
+                    if_then(inside, lambda axis=axis, index=index: self._stage_values(tile, axis, index, at))
+            nvvm.mbarrier_arrive(None, self.staged_ring.full(at.stage))
+            return progress.ring
+
+        self._for_each_tile(self.ring.filling(), stage_tile)
+
+    def _stage_values(self, tile: _OutputTile, axis: str, index: Scalar, at: Position) -> None:
+        """Compute and store the values along an axis at an index of the tile."""
+        down, across = (index, const(0)) if axis == self.tile.axis("rows") else (const(0), index)
+        elements = Elements(self.problem.op.body, self._thread_tile(tile, down, [0], across, [0]))
+        for staged in self.staging.along(axis):
+            staged.store(at.stage * self.staging.stage_bytes, index, elements.at(staged.value, 0, 0), self._staged)
+
+    @property
+    def _staged(self) -> ir.Value:
+        return offset(self.shared, self.layout.staged, SHARED)
+
+    def _thread_tile(
+        self, tile: _OutputTile, down: Scalar, down_offsets: list[int], across: Scalar, across_offsets: list[int]
+    ) -> ThreadTile:
+        """The elements at these places of the tile, as the result has them."""
+        height, width = self.tile.rows * self.tile.cluster, self.tile.columns
+        sides = [(tile.down + down, down_offsets), (tile.across + across, across_offsets)]
+        (row, row_offsets), (column, column_offsets) = reversed(sides) if self.tile.swapped else sides
+        bounds = (width, height) if self.tile.swapped else (height, width)
+        return ThreadTile(
+            self.problem.op,
+            self.pointers,
+            row,
+            row_offsets,
+            column,
+            column_offsets,
+            tile.across,
+            self.thread % LANES_PER_ROW,
+            tile.place.end_row or self.problem.row_bound(bounds[0]),
+            self.problem.column_bound(bounds[1]),
+            tile.place.number,
+            paired=self.tile.axis("columns"),
+        )
 
     # --- consumers ---
 
     def _consume(self) -> None:
         self.group = self.thread // GROUP_THREADS - 1
-        self.leads = (self.thread % GROUP_THREADS).equals(0)
-        self._for_each_tile(0, self._consume_tile)
+        self._for_each_tile(self.ring.reading(), self._consume_tile, self.tile.alternate)
 
-    def _consume_tile(self, tile: _OutputTile, ring: Ring) -> Ring:
-        problem, layout = self.problem, self.mma.accumulator
-        lane, warp = self.thread % LANES, self.thread // LANES % 4
-        place = lane % LANES_PER_ROW
-        row = tile.first_row + self.group * self.mma.m + warp * layout.warp_rows + lane // LANES_PER_ROW
-        self._prefetch_columns(tile)
+    def _consume_tile(self, tile: _OutputTile, progress: _Progress) -> Position:
+        layout, parity = self.mma.accumulator, progress.parity
+        at, staged_at = progress.ring, progress.staged
+        lane, warp = self.thread % LANES, self.thread // LANES % GROUP_WARPS
+        part = const(0) if self.tile.alternate else self.group * self.mma.m  # of the tile's rows
+        warp_row = part + warp * layout.warp_rows
+        places = {
+            self.tile.axis("rows"): (warp_row + lane // LANES_PER_ROW, list(layout.row_offsets), None),
+            self.tile.axis("columns"): (lane % LANES_PER_ROW * layout.lane_columns, self._column_offsets, PAIR),
+        }
+        grids: list[Grid] = []
 
         def multiply(chain: Chain, acc: Grid | None) -> Grid:
-            nonlocal ring
-            grid, ring = self._multiply(chain, acc, tile, ring)
-            return grid
+            nonlocal at
+            if not grids:
+                if self.tile.alternate:
+                    self.turns.wait(self.group, parity)
+                grid, at = self._multiply(chain, acc, tile, at)
+                grids.extend(self._split_planes(grid))
+            return grids.pop(0)
 
-        ThreadTile(
-            problem.op,
-            self.pointers,
-            row,
-            list(layout.row_offsets),
-            tile.first_column + place * layout.lane_columns,
-            list(layout.column_offsets[::PAIR]),
-            tile.first_column,
-            place,
-            problem.row_bound(self.tile.rows),
-            problem.column_bound(self.tile.columns),
-            multiply,
-        ).store()
-        return ring
+        def ready() -> None:
+            if self.staging.values:
+                self.staged_ring.wait_full(staged_at)
+            if self.tile.sharers > 1:
+                self.turns.wait(self.group, parity)
 
-    def _prefetch_columns(self, tile: _OutputTile) -> None:
-        """Ask for what the body reads by column alone, so that it is at hand once the products are done."""
-        thread = self.thread % GROUP_THREADS
-        for array in self.problem.column_arrays():
-            type_ = ir.MemRefType(array.type)
-            size = element_bytes(type_.element_type)
-            lines = ceil_div(self.tile.columns * size, _LINE_BYTES)
-            column = tile.first_column + thread * (_LINE_BYTES // size)
-            address = offset(self.pointers[array], column.to_i64() * size, GLOBAL)
-            inside = (thread < lines) & (column < type_.shape[0])
-            if_then(inside, functools.partial(nvvm.prefetch, address, cache_level=nvvm.PrefetchCacheLevel.L1))
+        def read_staged(value: ir.Value, axis: str, slot: int) -> ir.Value | None:
+            staged = next((s for s in self.staging.values if s.value == value), None)
+            if staged is None:
+                return None
+            index, offsets, lanes = places[axis]
+            start = staged_at.stage * self.staging.stage_bytes
+            return staged.load(start, index, offsets[slot], lanes, self._staged)
 
-    def _multiply(self, chain: Chain, acc: Grid | None, tile: _OutputTile, ring: Ring) -> tuple[Grid, Ring]:
+        bulk = None
+        if stores_in_bulk(self.problem, self.tile):
+            out = self.problem.op.out
+            buffers = (warp + self.group * GROUP_WARPS if self.tile.alternate else warp) * BulkStore.BYTES
+            shared = offset(self.shared, buffers + self.layout.results, SHARED)
+            element = element_bytes(ir.MemRefType(out.type).element_type)
+            first = (tile.down + warp_row, tile.across)
+            bulk = BulkStore(self.pointers[out], shared, lane, *first, element, tile.place.number)
+        (down, down_offsets, _), (across, across_offsets, _) = places.values()
+        thread_tile = self._thread_tile(tile, down, down_offsets, across, across_offsets)
+        replace(thread_tile, multiply=multiply, read_staged=read_staged, bulk=bulk).store(ready)
+        if self.tile.sharers > 1:
+            self._pass_turn()
+        if self.staging.values:
+            nvvm.mbarrier_arrive(None, self.staged_ring.empty(staged_at.stage))
+        return at
+
+    @property
+    def _column_offsets(self) -> list[int]:
+        """Where the lane's pairs of columns lie, for one plane."""
+        return [column for column in self.mma.accumulator.column_offsets[::PAIR] if column < self.tile.columns]
+
+    def _split_planes(self, grid: Grid) -> list[Grid]:
+        """The grids of the planes that lie side by side, turned as the result has them."""
+        width = len(grid[0]) // self.tile.planes
+        grids = [[row[i * width : (i + 1) * width] for row in grid] for i in range(self.tile.planes)]
+        return [list(map(list, zip(*part, strict=True))) for part in grids] if self.tile.swapped else grids
+
+    def _pass_turn(self) -> None:
+        if_then((self.thread % LANES).equals(0), lambda: self.turns.pass_on(self.group))
+
+    def _multiply(self, chain: Chain, acc: Grid | None, tile: _OutputTile, at: Position) -> tuple[Grid, Position]:
         """The chain's products on top of acc; the accumulators travel as one struct of registers."""
         steps = self._steps(chain, tile)
+        last_chain = self.tile.alternate and chain == self.chains[-1]
         address = Scalar(llvm.ptrtoint(i32(), self.shared))
 
         def step(_: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
-            accumulators, stage, phase, before = carried[0], Scalar(carried[1]), Scalar(carried[2]), carried[3]
-            _wait(self._barrier(stage, "full"), phase)
-            start = address + stage * self.tile.stage_bytes
-            lhs = _descriptor(start + self.group * (self.mma.m * BLOCK_BYTES))
-            rhs = _descriptor(start + self.tile.rows * BLOCK_BYTES)
+            accumulators, here, before = carried[0], Position.of(carried[1:3]), carried[3]
+            self.ring.wait_full(here)
+            start = address + here.stage * self.tile.stage_bytes
+            lhs = descriptor(start if self.tile.alternate else start + self.group * (self.mma.m * BLOCK_BYTES))
+            rhs = descriptor(start + self.tile.rows * BLOCK_BYTES)
             nvvm.wgmma_fence_aligned()
             for k in range(0, TILE_BITS, self.mma.k):
                 units = k // 8 >> 4  # 16-byte units, as descriptors count
-                accumulators = self._wgmma(accumulators, lhs + units, rhs + units)
+                accumulators = issue_wgmma(self.mma, accumulators, lhs + units, rhs + units)
             nvvm.wgmma_commit_group_sync_aligned()
-            _wait_for_groups(1)  # the step before is done, so its stage can be filled again
-            self._arrive(before)
-            this = self._barrier(stage, "empty")
-            stage, phase = self._advance(stage, phase)
-            return [accumulators, stage.value, phase.value, this]
+            wait_for_groups(1)  # the step before is done, so its stage can be filled again
+            self._release(before)
+            return [accumulators, *self.ring.after(here).carried, self.ring.empty(here.stage)]
 
         def run_link(link: Link, carried: list[ir.Value]) -> list[ir.Value]:
-            accumulators, stage, phase = carried
+            accumulators, *at = carried
             if link.shift is not None or link.negate is not None:
-                accumulators = self._struct(continued(self._registers(accumulators), link))
+                accumulators = join_registers(self.mma, continued(split_registers(self.mma, accumulators), link))
             # The first step has none before it: it arrives at a barrier that nobody waits for. A condition in its place
             # would make LLVM peel off the first iteration, and double the code.
-            nothing = self._barrier(0, "nothing")
+            nothing = offset(self.shared, self.layout.nothing, SHARED)
             count = steps.count(link.first_pair, link.pairs)
-            accumulators, stage, phase, last = for_loop(
-                const(0), count, const(1), [accumulators, stage, phase, nothing], step
-            )
-            _wait_for_groups(0)
-            self._arrive(last)
-            return [accumulators, stage, phase]
+            accumulators, *at, last = for_loop(const(0), count, const(1), [accumulators, *at, nothing], step)
+            if last_chain and len(chain.links) == 1:
+                self._pass_turn()  # the next group's products queue up behind these
+            wait_for_groups(0)
+            self._release(last)
+            return [accumulators, *at]
 
-        initial = llvm.mlir_zero(self.accumulators) if acc is None else self._struct(self._ungrouped(acc))
-        accumulators, stage, phase = for_each_link(chain, [initial, ring[0].value, ring[1].value], run_link)
-        return self._grouped(self._registers(accumulators)), (Scalar(stage), Scalar(phase))
+        slots = self.mma.accumulator.slots
+        initial = llvm.mlir_zero(accumulator_type(self.mma))
+        if acc is not None:
+            initial = join_registers(self.mma, ungroup_pairs(acc, slots))
+        accumulators, *carried = for_each_link(chain, [initial, *at.carried], run_link)
+        if last_chain and len(chain.links) > 1:
+            self._pass_turn()
+        return group_pairs(split_registers(self.mma, accumulators), slots), Position.of(carried)
 
-    def _arrive(self, barrier_address: ir.Value) -> None:
-        """Let the warp group's first thread arrive for all of them."""
-        if_then(self.leads, lambda: nvvm.mbarrier_arrive(None, barrier_address))
+    def _release(self, barrier_address: ir.Value) -> None:
+        """Let one thread of the warp group arrive for all of them, in each block of the cluster."""
+        thread = self.thread % GROUP_THREADS
+        if self.tile.cluster == 1:
+            if_then(thread.equals(0), lambda: nvvm.mbarrier_arrive(None, barrier_address))
+            return
 
-    def _wgmma(self, accumulators: ir.Value, lhs: Scalar, rhs: Scalar) -> ir.Value:
-        mma = self.mma
-        shape = ir.Attribute.parse(f"#nvvm.shape<m = {mma.m}, n = {mma.n}, k = {mma.k}>")
-        b1, one = nvvm.WGMMATypes.b1, nvvm.WGMMAScaleIn.one
-        return nvvm.wgmma_mma_async(
-            self.accumulators, accumulators, lhs.value, rhs.value, shape, b1, b1, nvvm.WGMMATypes.s32,
-            nvvm.WGMMAScaleOut.one, one, one, nvvm.MMALayout.row, nvvm.MMALayout.col,
-        )  # fmt: skip
-
-    # --- accumulators: a struct of registers for wgmma, a grid of pairs of columns for the body ---
-
-    def _registers(self, struct: ir.Value) -> list[ir.Value]:
-        count = len(self.mma.accumulator.registers)
-        return [llvm.extractvalue(i32(), struct, ir.DenseI64ArrayAttr.get([i])) for i in range(count)]
-
-    def _struct(self, registers: Sequence[ir.Value]) -> ir.Value:
-        struct = llvm.mlir_undef(self.accumulators)
-        for i, register in enumerate(registers):
-            struct = llvm.insertvalue(struct, register, ir.DenseI64ArrayAttr.get([i]))
-        return struct
-
-    def _grouped(self, registers: Sequence[ir.Value]) -> Grid:
-        return group_pairs(registers, self.mma.accumulator.slots)
-
-    def _ungrouped(self, grid: Grid) -> list[ir.Value]:
-        return ungroup_pairs(grid, self.mma.accumulator.slots)
-
-
-def _set_registers(count: int, action: nvvm.SetMaxRegisterAction) -> None:
-    nvvm.setmaxregister(ir.IntegerAttr.get(i32(), count), action)
-
-
-def _wait(barrier_address: ir.Value, phase: Scalar) -> None:
-    nvvm.mbarrier_try_wait_parity(barrier_address, phase.value, const(_SPIN_TICKS).value)
-
-
-def _wait_for_groups(pending: int) -> None:
-    nvvm.wgmma_wait_group_sync_aligned(ir.IntegerAttr.get(i64(), pending))
-
-
-def _descriptor(address: Scalar) -> Scalar:
-    """The matrix descriptor of a tile in shared memory whose rows are 128 bytes and swizzled over 128 bytes."""
-    return ((address & _ADDRESS_MASK) >> 4).to_i64() | _DESCRIPTOR
+        if_then(thread < self.tile.cluster, lambda: arrive_at(barrier_address, thread))

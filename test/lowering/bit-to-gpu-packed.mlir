@@ -1,5 +1,5 @@
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_80 | FileCheck %s
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_90a | FileCheck %s
+// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_80 | FileCheck %s --check-prefixes=CHECK,SM80
+// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_90a | FileCheck %s --check-prefixes=CHECK,SM90A
 
 // A packed result: four lanes put the bits of their columns together, store words, and add the words' bits to the row
 // sums. Output tiles cover the padding of rows too, which a mask keeps 0: 64 columns are 2 words of 4.
@@ -17,14 +17,15 @@
 //       CHECK:   llvm.store %{{.*}} : i32, !llvm.ptr<1>
 //       CHECK:   llvm.atomicrmw add %{{.*}} monotonic
 
-// The sums are set to 0 before the kernel runs.
+// The sums are set to 0 before the kernel runs: by a kernel where launches overlap, since a memset would keep them apart.
 
 // CHECK-LABEL: func.func @product
 //  CHECK-SAME:   memref<64xi32>, %[[PLANES:[^ ]*]]: memref<1x64x4xi32>, %[[SUMS:[^ ]*]]: memref<64xi32>
-//       CHECK:   %[[ZERO:.*]] = arith.constant 0 : i32
-//       CHECK:   gpu.memset %[[SUMS]], %[[ZERO]] : memref<64xi32>, i32
+//        SM80:   %[[ZERO:.*]] = arith.constant 0 : i32
+//        SM80:   gpu.memset %[[SUMS]], %[[ZERO]] : memref<64xi32>, i32
+//       SM90A:   gpu.launch_func @kernels::@zero_0_0 {{.*}} args(%[[SUMS]] : memref<64xi32>) {bit.overlap_previous}
 //   CHECK-NOT:   gpu.memset
-//       CHECK:   gpu.launch_func
+//       CHECK:   gpu.launch_func @kernels::@plane_matmul_0
 //  CHECK-SAME:     %[[PLANES]] : memref<1x64x4xi32>, %[[SUMS]] : memref<64xi32>
 func.func @product(%x: memref<1x64x4xi32>, %w: memref<1x64x4xi32>, %limit: memref<64xi32>, %planes: memref<1x64x4xi32>,
                    %sums: memref<64xi32>) {

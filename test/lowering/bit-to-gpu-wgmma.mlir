@@ -1,4 +1,4 @@
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_90a | FileCheck %s
+// RUN: bitmlir-opt %s --choose-tiles='target=sm_90a tile=rows=64,columns=240,stages=4' --bit-to-gpu=target=sm_90a | FileCheck %s
 
 // On Hopper operands are tensor maps; one warp group copies, the others multiply.
 
@@ -18,7 +18,7 @@
 //       CHECK:   scf.for
 //       CHECK:     scf.for
 //       CHECK:       nvvm.mbarrier.try_wait.parity
-//       CHECK:       %[[BYTES:.*]] = arith.constant 12288 : i32
+//       CHECK:       %[[BYTES:.*]] = arith.constant 38912 : i32
 //       CHECK:       nvvm.mbarrier.arrive.expect_tx %{{.*}}, %[[BYTES]]
 //       CHECK:       nvvm.cp.async.bulk.tensor.shared.cluster.global %{{.*}}, %[[X]],
 //       CHECK:       nvvm.cp.async.bulk.tensor.shared.cluster.global %{{.*}}, %[[W]],
@@ -30,7 +30,7 @@
 //       CHECK:     scf.for
 //       CHECK:       nvvm.mbarrier.try_wait.parity
 //       CHECK:       nvvm.wgmma.fence.aligned
-// CHECK-COUNT-4:     nvvm.wgmma.mma_async %{{.*}} <m = 64, n = 32, k = 256>, D[<s32>, <one>], A[<b1>, <one>, <row>], B[<b1>, <one>, <col>]
+// CHECK-COUNT-4:     nvvm.wgmma.mma_async %{{.*}} <m = 64, n = 240, k = 256>, D[<s32>, <one>], A[<b1>, <one>, <row>], B[<b1>, <one>, <col>]
 //       CHECK:       nvvm.wgmma.commit.group.sync.aligned
 //       CHECK:       nvvm.wgmma.wait.group.sync.aligned 1
 //       CHECK:       nvvm.mbarrier.arrive
@@ -42,8 +42,8 @@
 // CHECK-LABEL: func.func @product
 //  CHECK-SAME:   %[[X:[^:]*]]: memref<1x200x12xi32>, %[[W:[^:]*]]: memref<1x100x12xi32>, %[[OUT:[^:]*]]: memref<200x100xi32>
 //       CHECK:   %[[X_MAP:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 64, 1>}
-//       CHECK:   %[[W_MAP:.*]] = "bit.tensor_map"(%[[W]]) {box = array<i64: 32, 32, 1>}
-//       CHECK:   %[[BLOCKS:.*]] = arith.constant 16 : index
+//       CHECK:   %[[W_MAP:.*]] = "bit.tensor_map"(%[[W]]) {box = array<i64: 32, 240, 1>}
+//       CHECK:   %[[BLOCKS:.*]] = arith.constant 4 : index
 //       CHECK:   %[[THREADS:.*]] = arith.constant 256 : index
 //       CHECK:   gpu.launch_func @kernels::@plane_matmul_0
 //  CHECK-SAME:     blocks in (%[[BLOCKS]], %{{[^)]*}}) threads in (%[[THREADS]], %{{[^)]*}})
@@ -64,7 +64,7 @@ func.func @product(%x: memref<1x200x12xi32>, %w: memref<1x100x12xi32>, %out: mem
 // CHECK-LABEL: func.func @gram
 //  CHECK-SAME:   %[[X:[^:]*]]: memref<1x200x12xi32>, %[[OUT:[^:]*]]: memref<200x200xi32>
 //       CHECK:   %[[ROWS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 64, 1>}
-//       CHECK:   %[[COLUMNS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 32, 1>}
+//       CHECK:   %[[COLUMNS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 240, 1>}
 //       CHECK:   args(%[[ROWS]] : !llvm.ptr, %[[COLUMNS]] : !llvm.ptr, %[[OUT]] : memref<200x200xi32>)
 func.func @gram(%x: memref<1x200x12xi32>, %out: memref<200x200xi32>) {
   "bit.plane_matmul"(%x, %x, %out) ({

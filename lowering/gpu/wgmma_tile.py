@@ -1,0 +1,173 @@
+"""How a wgmma kernel divides its work: the tile of a block, its parts in shared memory, and who takes which tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bitmlir.lowering.elements import Chain
+from bitmlir.lowering.emit import Scalar, const
+from bitmlir.lowering.gpu.bulk_store import BulkStore
+from bitmlir.lowering.gpu.matrices import most_tiles
+from bitmlir.lowering.gpu.memory import element_bytes
+from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
+from bitmlir.lowering.gpu.ring import BARRIER_BYTES, Ring, Turns
+from bitmlir.lowering.gpu.staging import Staging
+from bitmlir.lowering.gpu.warp_group import GROUP_THREADS, GROUP_WARPS
+from bitmlir.lowering.instructions import wgmma
+
+__all__ = ["GROUP_ROWS", "MOST_REGISTERS", "STAGED_TILES", "Placement", "SharedLayout", "WgmmaTile", "stackable"]
+
+GROUP_ROWS = 64  # of a tile, for each warp group
+STAGED_TILES = 2  # how many tiles' values lie in shared memory
+_PRODUCER_REGISTERS, MOST_REGISTERS = 40, 232  # of a thread, the latter of a consumer
+_FEW_ACCUMULATORS = 64
+_SHARED_ALIGNMENT = 1024
+
+
+@dataclass(frozen=True)
+class WgmmaTile:
+    """The tile of a block.
+
+    rows, columns: of the result, as the instruction sees it: `swapped` puts the columns of the result on the
+        instruction's rows, for results of few rows.
+    stages: of the ring.
+    cluster: blocks that take tiles one below the other and bring the columns' operand for each other.
+    band: over how many rows of tiles blocks work side by side before they move on along the columns, so that what they
+        read stays in the L2 cache.
+    alternate: two warp groups take a tile each in turn, one storing while the other multiplies; else a warp group takes
+        64 rows of every tile.
+    planes: planes of the columns' operand that lie side by side, so that what the rows' operand brings is used for all
+        at once.
+    """
+
+    rows: int
+    columns: int
+    stages: int
+    cluster: int = 1
+    band: int = 1
+    alternate: bool = False
+    swapped: bool = False
+    planes: int = 1
+
+    @property
+    def consumers(self) -> int:
+        """Warp groups that multiply."""
+        return 2 if self.alternate else self.rows // GROUP_ROWS
+
+    @property
+    def sharers(self) -> int:
+        """Warp groups that work on the same tile."""
+        return 1 if self.alternate else self.consumers
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block, the producer's warp group included."""
+        return (self.consumers + 1) * GROUP_THREADS
+
+    @property
+    def instruction_columns(self) -> int:
+        """Columns of the matrix instruction."""
+        return self.columns * self.planes
+
+    @property
+    def stage_bytes(self) -> int:
+        """Bytes that TMA brings for one stage."""
+        return (self.rows + self.instruction_columns) * BLOCK_BYTES
+
+    @property
+    def registers(self) -> tuple[int, int] | None:
+        """Registers a thread of the producer and of a consumer: what is left of 64 K (PTX ISA, setmaxnreg).
+
+        None for small tiles, which need no more than others: so blocks of the next launch find room beside this one's.
+        """
+        if len(wgmma(self.instruction_columns).accumulator.registers) <= _FEW_ACCUMULATORS:
+            return None
+        at_launch = (1 << 16) // self.threads // 8 * 8
+        consumer = (at_launch * (self.consumers + 1) - _PRODUCER_REGISTERS) // self.consumers // 8 * 8
+        return _PRODUCER_REGISTERS, min(consumer, MOST_REGISTERS)
+
+    def axis(self, side: str) -> str:
+        """The axis of the result ("row", "column") that lies on a side of the instruction ("rows", "columns")."""
+        return "row" if (side == "rows") != self.swapped else "column"
+
+
+def stackable(chains: list[Chain]) -> int:
+    """How many planes of lhs can be multiplied side by side: those of chains that differ in nothing else; else 1."""
+    shapes = [[(link.shift, link.negate, [pair[1] for pair in link.pairs]) for link in c.links] for c in chains]
+    planes = [{pair[0] for pair in chain.pairs} for chain in chains]
+    same = all(shape == shapes[0] for shape in shapes)
+    return len(chains) if same and planes == [{number} for number in range(len(chains))] else 1
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How output tiles are dealt out: each cluster takes every `clusters`-th of `tiles` places in all (of groups of
+    rows, the most that there can be). A product has `down` × `across` of them."""
+
+    down: int
+    across: int
+    band: int
+    clusters: int
+    tiles: int
+
+    @staticmethod
+    def of(problem: ProductProblem, tile: WgmmaTile) -> Placement:
+        """The placement for a problem."""
+        rows, columns = problem.m, problem.covered_columns
+        if tile.swapped:
+            rows, columns = columns, rows
+        down, across = ceil_div(rows, tile.rows * tile.cluster), ceil_div(columns, tile.columns)
+        tiles = most_tiles(problem, down, across, tile.rows)
+        clusters = min(tiles, problem.target.multiprocessors // tile.cluster)
+        return Placement(down, across, min(tile.band, down), clusters, tiles)
+
+    def locate(self, number: Scalar) -> tuple[Scalar, Scalar]:
+        """Row and column of a place: along the columns, over a band of rows at a time."""
+        if self.band == 1:
+            return number // self.across, number % self.across
+        size = self.band * self.across
+        first, within = number // size * self.band, number % size
+        if self.down % self.band == 0:
+            return first + within % self.band, within // self.band
+        rows = (const(self.down) - first).minimum(self.band)
+        return first + within % rows, within // rows
+
+
+@dataclass(frozen=True)
+class SharedLayout:
+    """What lies where in a block's shared memory: the ring's stages, barriers, staged values, results on their way."""
+
+    ring: int
+    nothing: int
+    turns: int
+    staged_ring: int
+    staged: int
+    results: int
+    bytes: int
+    staging: Staging
+
+    @staticmethod
+    def of(problem: ProductProblem, tile: WgmmaTile) -> SharedLayout:
+        """The layout for a problem."""
+        axes = {tile.axis("rows"): tile.rows, tile.axis("columns"): tile.columns}
+        staging = Staging.of({axis: problem.loaded[axis] for axis in axes}, axes)
+        ring = tile.stages * tile.stage_bytes
+        nothing = ring + Ring.bytes(tile.stages)
+        turns = nothing + BARRIER_BYTES
+        staged_ring = turns + Turns.bytes(tile.consumers)
+        staged = ceil_div(staged_ring + Ring.bytes(STAGED_TILES), 16) * 16
+        end = staged + STAGED_TILES * staging.stage_bytes
+        results = ceil_div(end, _SHARED_ALIGNMENT) * _SHARED_ALIGNMENT
+        if stores_in_bulk(problem, tile):
+            # Groups that share a tile store in turn, from the same buffers.
+            groups = tile.consumers if tile.alternate else 1
+            end = results + groups * GROUP_WARPS * BulkStore.BYTES
+        return SharedLayout(ring, nothing, turns, staged_ring, staged, results, end, staging)
+
+
+def stores_in_bulk(problem: ProductProblem, tile: WgmmaTile) -> bool:
+    """Whether results leave by TMA."""
+    if problem.packed or tile.swapped or problem.groups is not None:  # TMA would store past a group's last row
+        return False
+    out = problem.out_type
+    return BulkStore.fits(element_bytes(out.element_type), out.shape[-1], tile.columns)
