@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["INSTRUCTIONS", "FragmentLayout", "MmaInstruction", "get_instruction", "wgmma"]
+__all__ = ["INSTRUCTIONS", "WGMMA_COLUMNS", "FragmentLayout", "MmaInstruction", "get_instruction", "wgmma"]
 
 LANES = 32
 LANES_PER_ROW = 4  # four neighbouring lanes share a row in every fragment below
@@ -92,6 +92,9 @@ class MmaInstruction:
 
     `lhs` and `rhs` are None where the operands come from shared memory by descriptor. `ptx` is the name in the PTX ISA
     without the bit operation.
+
+    Where `bits` is above 1 the unit multiplies numbers of so many bits, here 0 and 1: the instruction is issued once
+    for each of them, and takes bit i of every number at step i. `k` counts the bits of all steps together.
     """
 
     name: str
@@ -102,6 +105,12 @@ class MmaInstruction:
     lhs: FragmentLayout | None
     rhs: FragmentLayout | None
     accumulator: FragmentLayout
+    bits: int = 1
+
+    @property
+    def mask(self) -> int:
+        """The lowest bit of each number in a register."""
+        return sum(1 << bit for bit in range(0, 32, self.bits))
 
     def reference(self, lhs: Any, rhs: Any, acc: Any, operation: str) -> np.ndarray:
         """The meaning on 0/1 matrices lhs m×k, rhs n×k and int32 acc m×n."""
@@ -112,13 +121,17 @@ class MmaInstruction:
         return np.asarray(acc) + lhs.sum(1)[:, None] + rhs.sum(1)[None, :] - 2 * both
 
 
+WGMMA_COLUMNS = (8, 16, 24, 32, *range(48, 257, 16))
+"""The sizes n that wgmma has for bits (PTX ISA, wgmma.mma_async, shapes for .b1)."""
+
+
 @functools.cache
 def wgmma(n: int) -> MmaInstruction:
     """The Hopper instruction wgmma.m64n<n>k256, for 128 threads; operands lie in shared memory, K contiguous.
 
-    n: 8, 16, 24, 32, or a multiple of 16 up to 256 (PTX ISA, wgmma.mma_async, shapes for .b1).
+    n: one of `WGMMA_COLUMNS`.
     """
-    if not (n in (8, 16, 24, 32) or (n % 16 == 0 and 48 <= n <= 256)):
+    if n not in WGMMA_COLUMNS:
         raise ValueError(f"wgmma has no n of {n}: expected 8, 16, 24, 32 or a multiple of 16 up to 256")
     ptx = f"wgmma.mma_async.sync.aligned.m64n{n}k256.s32.b1.b1"
     return MmaInstruction("wgmma.k256", ptx, 64, n, 256, None, None, _accumulator(64, n, warps=4))
@@ -146,6 +159,17 @@ INSTRUCTIONS: dict[str, MmaInstruction] = {
             lhs=_operand(16, 256, ((0, 0), (8, 0), (0, 128), (8, 128))),
             rhs=_operand(8, 256, ((0, 0), (0, 128))),
             accumulator=_accumulator(16, 8),
+        ),
+        MmaInstruction(
+            "mma.m16n8k32.u8",
+            "mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32",
+            16,
+            8,
+            256,
+            lhs=_operand(16, 256, ((0, 0), (8, 0), (0, 128), (8, 128))),
+            rhs=_operand(8, 256, ((0, 0), (0, 128))),
+            accumulator=_accumulator(16, 8),
+            bits=8,
         ),
     )
 }

@@ -19,8 +19,7 @@ class Target:
 
     `operations` are the bit operations its matrix unit does natively, best first; `instruction` names the record in
     `bitmlir.lowering.instructions`; `copy` is how tiles reach shared memory; `shared_bytes` is the most that one block
-    can have (CUDA C++ Programming Guide, table of technical specifications). Where `emulated` is true the chip has no
-    1-bit unit: the instruction is legal, but the assembler replaces it by a slow routine.
+    can have (CUDA C++ Programming Guide, table of technical specifications).
     """
 
     name: str
@@ -32,7 +31,6 @@ class Target:
     ptx_features: str = ""
     shared_bytes: int = 0
     multiprocessors: int = 1
-    emulated: bool = False
 
     @property
     def is_gpu(self) -> bool:
@@ -47,6 +45,7 @@ class Target:
 
 _BOTH = ("xor", "and")
 _MMA = "mma.m16n8k256"
+_INT8 = "mma.m16n8k32.u8"  # their 1-bit instruction is a routine of the assembler, and slow
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -58,12 +57,8 @@ TARGETS: dict[str, Target] = {
         Target("sm_89", "Ada (RTX 40, L4, L40): m16n8k256", _BOTH, _MMA, "cp.async", (8, 9), "+ptx80", 99 << 10, 128),
         Target("sm_90", "Hopper by mma.sync: AND only", ("and",), _MMA, "cp.async", (9, 0), "+ptx80", 227 << 10, 132),
         Target("sm_90a", "Hopper by wgmma and TMA", ("and",), "wgmma.k256", "tma", (9, 0), "+ptx80", 227 << 10, 132),
-        Target(
-            "sm_100a", "B200: 1-bit MMA emulated", ("and",), _MMA, "cp.async", (10, 0), "+ptx86", 227 << 10, 148, True
-        ),
-        Target(
-            "sm_120", "RTX 50: 1-bit MMA emulated", ("and",), _MMA, "cp.async", (12, 0), "+ptx87", 99 << 10, 170, True
-        ),
+        Target("sm_100a", "B200: bits as int8", ("and",), _INT8, "cp.async", (10, 0), "+ptx86", 227 << 10, 148),
+        Target("sm_120", "RTX 50: bits as int8", ("and",), _INT8, "cp.async", (12, 0), "+ptx87", 99 << 10, 170),
     )
 }
 

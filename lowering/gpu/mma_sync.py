@@ -1,27 +1,31 @@
-"""Plane products by mma.sync: a ring of tiles in shared memory, fragments by ldmatrix, one warp tile a warp.
+"""Plane products by mma.sync: persistent blocks, some of whose warps copy while the others multiply.
 
-    for each plane product of the body
-        for each step (plane pair, K block)         ring of `stages`, filled ahead by cp.async (plain loads on sm_75)
-            for each k slice of the block           fragments of both operands by ldmatrix
-                mma.sync on every fragment pair of the warp tile
-    the body on the thread's elements, stores
+    producers                                   consumers (a warp for each part of the tile)
+    for each output tile of the block           for each output tile
+        for each plane product, each step           for each plane product, each step
+            wait for an empty stage                     wait until the stage is full
+            copy rows of lhs and rhs                    ldmatrix, mma.sync on the warp's part
+        what the body reads by row or by                release the stage
+        column alone, to shared memory              the body on the thread's elements, stores
 
-Rows of a stage are 128 bytes, so that 16-byte chunk c of row r lies at chunk c xor r % 8: ldmatrix and the copies are
-free of bank conflicts.
+Warps meet in a ring of stages in shared memory alone, so that storing one output tile overlaps multiplying and copying
+the next. Copies are cp.async, or loads and stores on sm_75. Rows of a stage are 128 bytes, so that 16-byte chunk c of
+row r lies at chunk c xor r % 8: ldmatrix and the copies are free of bank conflicts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from mlir import ir
-from mlir.dialects import arith, llvm, nvvm
+from mlir.dialects import arith, llvm, nvvm, scf
 
-from bitmlir.dialects.layout import TILE_BITS
-from bitmlir.lowering.elements import Chain, Grid
-from bitmlir.lowering.emit import Scalar, const, for_loop, i32, if_then, select
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS
+from bitmlir.lowering.elements import Chain, Elements, Grid
+from bitmlir.lowering.emit import Scalar, const, for_loop, i32, if_else, if_then, select
+from bitmlir.lowering.gpu.matrices import Dealing, Place, most_tiles
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
     SHARED,
@@ -36,30 +40,72 @@ from bitmlir.lowering.gpu.memory import (
     thread_index,
 )
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, Link, ProductProblem, ceil_div, continued, for_each_link
+from bitmlir.lowering.gpu.ring import Position, Ring
+from bitmlir.lowering.gpu.staging import Staging
+from bitmlir.lowering.gpu.steps import Steps
 from bitmlir.lowering.gpu.thread_tile import PAIR, ThreadTile, group_pairs, ungroup_pairs
-from bitmlir.lowering.instructions import CORE_BITS, LANES, LANES_PER_ROW, FragmentLayout, get_instruction
+from bitmlir.lowering.gpu.warp_ring import NUMBERED_BARRIERS, MemoryRing, NumberedRing, WarpRing
+from bitmlir.lowering.instructions import (
+    CORE_BITS,
+    LANES,
+    LANES_PER_ROW,
+    FragmentLayout,
+    MmaInstruction,
+    get_instruction,
+)
+from bitmlir.lowering.targets import Target
 
-__all__ = ["MmaTile", "build_mma_kernel", "choose_mma_tile"]
+__all__ = ["MmaTile", "build_mma_kernel", "mma_tile_fault", "mma_tiles"]
 
 CHUNK_BYTES = 16  # the unit of cp.async and of ldmatrix rows
 CHUNKS = BLOCK_BYTES // CHUNK_BYTES
 _LDMATRIX_CORES = 4  # 8×128-bit matrices that one ldmatrix.x4 loads
+_STAGED_TILES = 2  # how many tiles' values lie in shared memory
+_RESERVED_BYTES = 1 << 10  # of shared memory for each block (CUDA C++ Programming Guide, shared memory)
+_MOST_STAGES = 6
+_STAGING_BYTES = 8 << 10  # what most products need at most for staged values
+_MOST_WARPS = 32  # of a block
+_SCHEDULERS = 4  # of a multiprocessor, each with a quarter of its registers and of its warps
+_REGISTERS, _MOST_REGISTERS = 512, 255  # 32-bit registers of a scheduler for each lane; of a thread at most
+_SPARE_REGISTERS = 8  # what a consumer needs beside accumulators and fragments
 
 
 @dataclass(frozen=True)
 class MmaTile:
-    """Sizes of a block's tile and of a warp's part of it, and how many K blocks lie in shared memory at a time."""
+    """How a product is divided among blocks and warps.
+
+    rows, columns: of the tile of a block. warp_rows, warp_columns: of the part of it that one warp multiplies.
+    stages: of the ring, each a K block.
+    producers: warps that copy.
+    blocks: that share a multiprocessor.
+    raster: over how many rows of tiles blocks work side by side before they move on along the columns, so that what
+        they read stays in the L2 cache.
+    """
 
     rows: int
     columns: int
     warp_rows: int
     warp_columns: int
     stages: int
+    producers: int = 4
+    blocks: int = 1
+    raster: int = 8
+
+    @property
+    def consumers(self) -> int:
+        """Warps that multiply."""
+        return self.rows // self.warp_rows * (self.columns // self.warp_columns)
 
     @property
     def threads(self) -> int:
         """Threads of a block."""
-        return self.rows // self.warp_rows * (self.columns // self.warp_columns) * LANES
+        return (self.consumers + self.producers) * LANES
+
+    @property
+    def registers(self) -> int:
+        """Registers that each thread can have."""
+        warps = ceil_div(self.blocks * (self.consumers + self.producers), _SCHEDULERS)
+        return min(_REGISTERS // warps // 8 * 8, _MOST_REGISTERS)
 
     @property
     def stage_bytes(self) -> int:
@@ -68,129 +114,413 @@ class MmaTile:
 
     @property
     def shared_bytes(self) -> int:
-        """Bytes of shared memory that a block takes."""
-        return self.stages * self.stage_bytes
+        """Bytes of shared memory that the ring and its barriers take."""
+        return self.stages * self.stage_bytes + Ring.bytes(self.stages) + Ring.bytes(_STAGED_TILES)
 
 
-def choose_mma_tile(problem: ProductProblem) -> MmaTile:
-    """The largest tile that still gives every multiprocessor one; small problems get the smallest."""
-    if problem.target.copy == "load":
-        return MmaTile(64, 64, 32, 32, stages=2)
-    small, medium, large = (
-        MmaTile(64, 64, 32, 32, stages=4),
-        MmaTile(128, 64, 64, 32, stages=4),
-        MmaTile(128, 128, 64, 64, stages=3),
-    )
-    for tile in (large, medium):
-        blocks = ceil_div(problem.m, tile.rows) * ceil_div(problem.covered_columns, tile.columns)
-        if blocks >= problem.target.multiprocessors and tile.shared_bytes <= problem.target.shared_bytes:
-            return tile
-    return small
+def mma_tiles(target: Target) -> list[MmaTile]:
+    """The tiles worth timing on a target, with as many stages as fit; all are legal for every product."""
+    sizes = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
+    parts = ((32, 32), (64, 32), (64, 64))
+    found: dict[MmaTile, None] = {}
+    for (rows, columns), (warp_rows, warp_columns), blocks in itertools.product(sizes, parts, (1, 2)):
+        shallow = MmaTile(rows, columns, warp_rows, warp_columns, 2, 4 // blocks, blocks)
+        if shallow.consumers not in (4, 8):
+            continue
+        tiles = (replace(shallow, stages=stages) for stages in range(2, _MOST_STAGES + 1))
+        legal = [tile for tile in tiles if mma_tile_fault(tile, target) is None]
+        # Once with room for staged values, once without.
+        for spare in (_STAGING_BYTES, 0):
+            fitting = [tile for tile in legal if tile.shared_bytes + spare <= _room(tile, target)]
+            found.update(dict.fromkeys(fitting[-1:]))
+    return list(found)
+
+
+def mma_tile_fault(tile: MmaTile, target: Target) -> str | None:
+    """Why kernels of that tile cannot be built for a target, or None if they can.
+
+    Example:
+        >>> from bitmlir.lowering.targets import get_target
+        >>> mma_tile_fault(MmaTile(128, 256, 64, 64, stages=5), get_target("sm_90"))
+        '245872 bytes of shared memory a block, of 232448'
+    """
+    mma = get_instruction(target.instruction or "")
+    lhs, rhs = _group_rows(mma.lhs), _group_rows(mma.rhs)
+    if any(size < 1 or max(size, TILE_ROWS) % min(size, TILE_ROWS) for size in (tile.rows, tile.columns)):
+        return f"{tile.rows}×{tile.columns} does not fit {TILE_ROWS}×{TILE_ROWS} elements, which bitmaps count by"
+    if min(tile.warp_rows, tile.warp_columns) < 1 or tile.rows % tile.warp_rows or tile.columns % tile.warp_columns:
+        return f"{tile.rows}×{tile.columns} cannot be cut into parts of {tile.warp_rows}×{tile.warp_columns}"
+    if tile.warp_rows % lhs or tile.warp_columns % rhs or tile.warp_columns % BITS_PER_WORD:
+        return f"a warp's part must be a multiple of {lhs}×{max(rhs, BITS_PER_WORD)}"
+    if tile.producers < 1 or tile.producers & (tile.producers - 1):
+        return f"{tile.producers} producers are no power of two"
+    if tile.stages < 2 or tile.blocks < 1 or tile.raster < 1:
+        return "a ring has two stages or more; blocks and raster count from one"
+    if (warps := tile.consumers + tile.producers) > _MOST_WARPS:
+        return f"{warps} warps a block, of {_MOST_WARPS}"
+    at_once = tile.producers * LANES // CHUNKS
+    if at_once > min(tile.rows, tile.columns):
+        return f"{tile.producers} producers copy {at_once} rows at a time, more than the tile has"
+    barriers = 1 + NumberedRing.barriers(tile.stages) + NumberedRing.barriers(_STAGED_TILES)
+    if target.copy == "load" and barriers > NUMBERED_BARRIERS:
+        return f"{barriers} barriers a block, of {NUMBERED_BARRIERS}"
+    if tile.shared_bytes > (room := _room(tile, target)):
+        return f"{tile.shared_bytes} bytes of shared memory a block, of {room}"
+    accumulators = tile.warp_rows * tile.warp_columns // LANES * (1 if "and" in target.operations else 2)
+    fragments = _LDMATRIX_CORES * (tile.warp_rows // lhs + tile.warp_columns // rhs) * (1 if mma.bits == 1 else 2)
+    needed = accumulators + fragments + _SPARE_REGISTERS
+    if needed > tile.registers:
+        return f"{needed} registers a thread, of {tile.registers}"
+    return None
+
+
+def _room(tile: MmaTile, target: Target) -> int:
+    """Bytes of shared memory that each of the blocks on a multiprocessor can have."""
+    return (target.shared_bytes + _RESERVED_BYTES) // tile.blocks - _RESERVED_BYTES
 
 
 def build_mma_kernel(module: ir.Block, name: str, problem: ProductProblem, tile: MmaTile) -> Kernel:
     """Emit the kernel into a `gpu.module`'s block and say how it is launched."""
     arguments = problem.arguments()
+    place = _Placement.of(problem, tile)
+    layout = _SharedLayout.of(problem, tile)
+
+    def emit(*pointers: ir.Value) -> None:
+        _Emitter(problem, tile, place, layout, module, dict(zip(arguments, pointers, strict=True))).emit()
+
     with ir.InsertionPoint(module):
-        kernel_function(
-            name,
-            tile.threads,
-            arguments,
-            {},
-            lambda *pointers: _Emitter(problem, tile, module, dict(zip(arguments, pointers, strict=True))).emit(),
-        )
-    blocks = ceil_div(problem.covered_columns, tile.columns) * ceil_div(problem.m, tile.rows)
-    return Kernel(name, (blocks, 1, 1), tile.threads, tile.shared_bytes, arguments, zeroed=problem.zeroed)
+        kernel_function(name, tile.threads, arguments, {}, emit)
+    # Without this the assembler would use registers that only a single block finds.
+    function = module.operations[len(module.operations) - 1].operation
+    function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(i32(), tile.blocks)
+    return Kernel(name, (place.blocks, 1, 1), tile.threads, layout.bytes, arguments, zeroed=problem.zeroed)
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """How output tiles are dealt out: each block takes every `blocks`-th; those of a product, `down` × `across`, lie
+    over a band of rows at a time, so that neighbours share operands."""
+
+    down: int
+    across: int
+    band: int
+    blocks: int
+
+    @staticmethod
+    def of(problem: ProductProblem, tile: MmaTile) -> _Placement:
+        """The placement for a problem."""
+        down, across = ceil_div(problem.m, tile.rows), ceil_div(problem.covered_columns, tile.columns)
+        resident = problem.target.multiprocessors * tile.blocks
+        blocks = min(most_tiles(problem, down, across, tile.rows), resident)
+        return _Placement(down, across, min(tile.raster, down), blocks)
+
+    def locate(self, number: Scalar) -> tuple[Scalar, Scalar]:
+        """Row and column of a tile: down the rows of a band, then across."""
+        size = self.band * self.across
+        first, within = number // size * self.band, number % size
+        rows = const(self.band)
+        if self.down % self.band:
+            rows = (const(self.down) - first).minimum(self.band)
+        return first + within % rows, within // rows
+
+
+@dataclass(frozen=True)
+class _SharedLayout:
+    """What lies where in a block's shared memory: the ring's stages and barriers, staged values and their barriers."""
+
+    ring: int
+    staged_ring: int
+    staged: int
+    staging: Staging
+
+    @staticmethod
+    def of(problem: ProductProblem, tile: MmaTile) -> _SharedLayout:
+        """The layout for a problem; values are staged where there is room for them."""
+        sizes = {"row": tile.rows, "column": tile.columns}
+        staging = Staging.of({axis: problem.loaded[axis] for axis in sizes}, sizes)
+        ring = tile.stages * tile.stage_bytes
+        staged_ring = ring + Ring.bytes(tile.stages)
+        staged = ceil_div(staged_ring + Ring.bytes(_STAGED_TILES), CHUNK_BYTES) * CHUNK_BYTES
+        layout = _SharedLayout(ring, staged_ring, staged, staging)
+        fits = layout.bytes <= _room(tile, problem.target)
+        return layout if fits else replace(layout, staging=Staging((), 0))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in all."""
+        return self.staged + _STAGED_TILES * self.staging.stage_bytes
+
+
+@dataclass(frozen=True)
+class _OutputTile:
+    """Where an output tile begins, and of which product it is."""
+
+    first_row: Scalar
+    first_column: Scalar
+    place: Place
 
 
 class _Emitter:
     """One kernel while it is emitted."""
 
     def __init__(
-        self, problem: ProductProblem, tile: MmaTile, module: ir.Block, pointers: dict[ir.Value, ir.Value]
+        self,
+        problem: ProductProblem,
+        tile: MmaTile,
+        place: _Placement,
+        layout: _SharedLayout,
+        module: ir.Block,
+        pointers: dict[ir.Value, ir.Value],
     ) -> None:
-        self.problem, self.tile, self.pointers = problem, tile, pointers
-        self.mma = get_instruction(problem.target.instruction or "")
+        self.problem, self.tile, self.place, self.layout, self.pointers = problem, tile, place, layout, pointers
+        self.mma: MmaInstruction = get_instruction(problem.target.instruction or "")
         self.shared = shared_memory(module)
+        self.staging = layout.staging
         self.thread = thread_index()
         self.lane, self.warp = self.thread % LANES, self.thread // LANES
-        block, across = block_index(), ceil_div(problem.covered_columns, tile.columns)
-        self.first_row, self.first_column = block // across * tile.rows, block % across * tile.columns
+        self.filler = self.thread - tile.consumers * LANES
         warps_down = tile.rows // tile.warp_rows
         self.warp_row = self.warp % warps_down * tile.warp_rows
         self.warp_column = self.warp // warps_down * tile.warp_columns
+        rhs_start = tile.rows * BLOCK_BYTES
+        self.lhs = self._fragments(self.mma.lhs, self.warp_row, tile.warp_rows, 0)
+        self.rhs = self._fragments(self.mma.rhs, self.warp_column, tile.warp_columns, rhs_start)
+        self.copy_stage = _copy_async if problem.target.copy == "cp.async" else _copy_through_registers
+        self.ring, self.staged_ring = self._rings()
         # AND where the unit has only XOR: 2·(a & b) = a ^ 0 + 0 ^ b − a ^ b, summed apart.
         self.and_by_xor = problem.operation == "and" and "and" not in problem.target.operations
 
+    def _rings(self) -> tuple[WarpRing, WarpRing]:
+        """The ring of stages, and that of staged values."""
+        tile, layout, target = self.tile, self.layout, self.problem.target
+        producers, consumers = tile.producers * LANES, tile.consumers * LANES
+        if target.copy == "load":
+            ring = NumberedRing(1, tile.stages, producers + consumers)
+            after = ring.first + NumberedRing.barriers(tile.stages)
+            return ring, NumberedRing(after, _STAGED_TILES, producers + consumers)
+        polled = target.capability is not None and target.capability < (9, 0)
+        return (
+            MemoryRing(self.shared, layout.ring, tile.stages, producers, tile.consumers, polled),
+            MemoryRing(self.shared, layout.staged_ring, _STAGED_TILES, producers, tile.consumers, polled),
+        )
+
     def emit(self) -> None:
-        problem, tile, mma = self.problem, self.tile, self.mma
-        group, place = self.lane // LANES_PER_ROW, self.lane % LANES_PER_ROW
-        layout = mma.accumulator
-        column = self.first_column + self.warp_column
-        ThreadTile(
-            problem.op,
+        def initialise() -> None:
+            self.ring.initialise()
+            self.staged_ring.initialise()
+
+        if_then(self.thread.equals(0), initialise)
+        barrier()
+        if_else(self.warp < self.tile.consumers, self._consume, self._produce)
+
+    def _for_each_tile(
+        self, first: Position, body: Callable[[_OutputTile, Position, Position], tuple[Position, Position]]
+    ) -> None:
+        """Emit body for the block's output tiles in turn; it receives the positions in both rings, the ring's own and
+        that of staged values, and returns the next ones."""
+
+        def visit(number: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
+            place = dealing.locate(number)
+            here = _OutputTile(place.row_at(place.row * self.tile.rows), place.column * self.tile.columns, place)
+            at, staged_at = body(here, Position.of(carried[:2]), Position.of(carried[2:]))
+            return [*at.carried, *staged_at.carried]
+
+        offsets = None if self.problem.op.offsets is None else self.pointers[self.problem.op.offsets]
+        dealing = Dealing(self.problem, self.place, self.tile.rows, offsets)
+        for_loop(block_index(), dealing.count(), const(self.place.blocks), first.carried * 2, visit)
+
+    def _steps(self, chain: Chain, tile: _OutputTile) -> Steps:
+        rows, columns = (tile.first_row, self.tile.rows), (tile.first_column, self.tile.columns)
+        return self.problem.steps(chain, self.pointers, rows, columns)
+
+    # --- producers ---
+
+    def _produce(self) -> None:
+        problem = self.problem
+
+        def produce_tile(tile: _OutputTile, at: Position, staged_at: Position) -> tuple[Position, Position]:
+            for chain in problem.chains:
+                steps = self._steps(chain, tile)
+
+                def step(_: Scalar, carried: list[ir.Value], steps: Steps = steps) -> list[ir.Value]:
+                    here, state = Position.of(carried[:2]), carried[2:]
+                    self.ring.wait_empty(here)
+                    self.copy_stage(self._chunks(tile, here, steps.position(state)))
+                    self.ring.arrive_full(here, copied=problem.target.copy == "cp.async")
+                    return [*self.ring.after(here).carried, *steps.next(state)]
+
+                count = steps.count(const(0), const(len(chain.pairs)))
+                at = Position.of(for_loop(const(0), count, const(1), [*at.carried, *steps.first()], step)[:2])
+            return at, self._stage(tile, staged_at)
+
+        self._for_each_tile(self.ring.filling(), produce_tile)
+        self.ring.finish_filling()
+        if self.staging.values:
+            self.staged_ring.finish_filling()
+
+    def _stage(self, tile: _OutputTile, at: Position) -> Position:
+        """Compute what the body reads by row or by column alone, and the next position in the ring of such values."""
+        if not self.staging.values:
+            return at
+        producers = self.tile.producers * LANES
+        self.staged_ring.wait_empty(at)
+        for axis, size, width in (("row", self.tile.rows, 1), ("column", self.tile.columns, PAIR)):
+            for first in range(0, size, producers * width) if self.staging.along(axis) else ():
+                index = self.filler * width + first
+                inside = None if first + producers * width <= size else index < size
+                if_then(inside, lambda axis=axis, index=index: self._stage_values(tile, axis, index, at))
+        self.staged_ring.arrive_full(at)
+        return self.staged_ring.after(at)
+
+    def _stage_values(self, tile: _OutputTile, axis: str, index: Scalar, at: Position) -> None:
+        """Compute and store the values along an axis at an index of the tile."""
+        row, column = (index, const(0)) if axis == "row" else (const(0), index)
+        place = self._thread_tile(tile, tile.first_row + row, [0], tile.first_column + column, [0])
+        elements = Elements(self.problem.op.body, place)
+        for staged in self.staging.along(axis):
+            staged.store(at.stage * self.staging.stage_bytes, index, elements.at(staged.value, 0, 0), self._staged)
+
+    def _chunks(self, tile: _OutputTile, at: Position, position: tuple[Scalar, Scalar, Scalar]) -> list[_Chunk]:
+        """This thread's chunks of a stage."""
+        problem = self.problem
+        lhs_plane, rhs_plane, block = position
+        below = self.tile.rows * BLOCK_BYTES
+        operands = (
+            (problem.op.lhs, lhs_plane, tile.first_row, self.tile.rows, problem.m, 0),
+            (problem.op.rhs, rhs_plane, tile.first_column, self.tile.columns, problem.n, below),
+        )
+        row_in_tile, column = self.filler // CHUNKS, self.filler % CHUNKS
+        in_block = column * CHUNK_BYTES
+        place = at.stage * self.tile.stage_bytes + row_in_tile * BLOCK_BYTES
+        place = place + (column ^ row_in_tile % CHUNKS) * CHUNK_BYTES
+        rows_at_once = self.tile.producers * LANES // CHUNKS
+        whole_blocks = problem.row_bytes % BLOCK_BYTES == 0
+        result = []
+        for operand, plane, first, rows, bound, start in operands:
+            first = first + row_in_tile
+            row = (tile.place.plane_in(operand, plane) * bound + first).to_i64() * problem.row_bytes
+            matrix = self.pointers[operand]
+            address = offset(matrix, row + (block * BLOCK_BYTES + in_block).to_i64(), GLOBAL)
+            end = const(bound)
+            if not whole_blocks:
+                end = select(block * BLOCK_BYTES + in_block < problem.row_bytes, end, 0)
+            fits = bound % rows == 0 and problem.groups is None
+            rows_left = None if whole_blocks and fits else end - first.minimum(end)
+            for row in range(0, rows, rows_at_once):
+                source = offset(address, row * problem.row_bytes, GLOBAL)
+                inside = None if rows_left is None else const(row) < rows_left
+                # Where a warp brings four rows at a time, the swizzle differs from one time to the next.
+                turned = place if row % CHUNKS == 0 else place ^ (row % CHUNKS * CHUNK_BYTES)
+                to = offset(offset(self.shared, turned, SHARED), start + row * BLOCK_BYTES, SHARED)
+                result.append(_Chunk(source, matrix, inside, to))
+        return result
+
+    @property
+    def _staged(self) -> ir.Value:
+        return offset(self.shared, self.layout.staged, SHARED)
+
+    def _thread_tile(
+        self, tile: _OutputTile, row: Scalar, row_offsets: list[int], column: Scalar, column_offsets: list[int]
+    ) -> ThreadTile:
+        return ThreadTile(
+            self.problem.op,
             self.pointers,
-            self.first_row + self.warp_row + group,
-            [i + r for i in range(0, tile.warp_rows, mma.m) for r in layout.row_offsets],
-            column + place * layout.lane_columns,
-            [j + c for j in range(0, tile.warp_columns, mma.n) for c in layout.column_offsets[::PAIR]],
+            row,
+            row_offsets,
             column,
-            place,
-            problem.row_bound(tile.rows),
-            problem.column_bound(tile.columns),
-            self.product,
-        ).store()
+            column_offsets,
+            tile.first_column + self.warp_column,
+            self.lane % LANES_PER_ROW,
+            tile.place.end_row or self.problem.row_bound(self.tile.rows),
+            self.problem.column_bound(self.tile.columns),
+            tile.place.number,
+        )
 
-    # --- plane products ---
+    # --- consumers ---
 
-    def product(self, chain: Chain, acc: Grid | None) -> Grid:
+    def _consume(self) -> None:
+        self.ring.start_reading()
+        if self.staging.values:
+            self.staged_ring.start_reading()
+        self._for_each_tile(self.ring.reading(), self._consume_tile)
+
+    def _consume_tile(self, tile: _OutputTile, at: Position, staged_at: Position) -> tuple[Position, Position]:
+        layout, mma = self.mma.accumulator, self.mma
+        row = self.warp_row + self.lane // LANES_PER_ROW
+        column = self.warp_column + self.lane % LANES_PER_ROW * layout.lane_columns
+        offsets = {
+            "row": [i + r for i in range(0, self.tile.warp_rows, mma.m) for r in layout.row_offsets],
+            "column": [j + c for j in range(0, self.tile.warp_columns, mma.n) for c in layout.column_offsets[::PAIR]],
+        }
+
+        def multiply(chain: Chain, acc: Grid | None) -> Grid:
+            nonlocal at
+            grid, at = self._multiply(chain, acc, tile, at)
+            return grid
+
+        def ready() -> None:
+            if self.staging.values:
+                self.staged_ring.wait_full(staged_at)
+
+        def read_staged(value: ir.Value, axis: str, slot: int) -> ir.Value | None:
+            staged = next((s for s in self.staging.values if s.value == value), None)
+            if staged is None:
+                return None
+            index, lanes = (row, None) if axis == "row" else (column, PAIR)
+            start = staged_at.stage * self.staging.stage_bytes
+            return staged.load(start, index, offsets[axis][slot], lanes, self._staged)
+
+        thread_tile = self._thread_tile(
+            tile, tile.first_row + row, offsets["row"], tile.first_column + column, offsets["column"]
+        )
+        replace(thread_tile, multiply=multiply, read_staged=read_staged).store(ready)
+        if self.staging.values:
+            self.staged_ring.arrive_empty(staged_at, self.lane)
+            staged_at = self.staged_ring.after(staged_at)
+        return at, staged_at
+
+    def _multiply(self, chain: Chain, acc: Grid | None, tile: _OutputTile, at: Position) -> tuple[Grid, Position]:
         """The chain's products on top of acc, for the thread's grid of accumulators."""
-        tile, mma, stages = self.tile, self.mma, self.tile.stages
-        zero, ahead = const(0).value, stages - 1
+        zero = const(0).value
         initial = [zero] * len(self._slots()) if acc is None else ungroup_pairs(acc, self._slots())
         if self.and_by_xor:
             initial = [*([zero] * len(initial) if acc is None else _shifted_left(initial)), *[zero] * len(initial)]
         sums = len(initial)
-        rows, columns = (self.first_row, tile.rows), (self.first_column, tile.columns)
-        steps = self.problem.steps(chain, self.pointers, rows, columns)
-        copy = _AsyncCopy(self) if self.problem.target.copy == "cp.async" else _PlainCopy(self)
-        lhs = self._lane_addresses(mma.lhs, self.warp_row, 0)
-        rhs = self._lane_addresses(mma.rhs, self.warp_column, tile.rows * BLOCK_BYTES)
-        total = steps.count(const(0), const(len(chain.pairs)))
-        state = steps.first()
-        barrier()  # the ring may still be read by the chain before this one
-        for stage in range(ahead):
-            pending = copy.begin(const(stage * tile.stage_bytes), steps.position(state), const(stage) < total)
-            copy.finish(pending, const(stage * tile.stage_bytes))
-            state = steps.next(state)
+        steps = self._steps(chain, tile)
 
-        def step(_: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
-            accumulators, (done, read, write, *state) = carried[:sums], carried[sums:]
-            copy.wait()
-            barrier()
-            target = Scalar(write)
-            pending = copy.begin(target, steps.position(state), Scalar(done) + ahead < total)
-            accumulators = self._multiply(accumulators, Scalar(read), lhs, rhs)
-            copy.finish(pending, target)
-            done = (Scalar(done) + 1).value
-            return [*accumulators, done, self._next_stage(read), self._next_stage(write), *steps.next(state)]
+        def step(number: Scalar, carried: list[ir.Value], count: Scalar) -> list[ir.Value]:
+            here = Position.of(carried[:2])
+            following = self.ring.after(here)
+            last = (number + 1).equals(count)
+            # After the last step there may be no other: the window is filled from this one again, and not used.
+            then = Position(select(last, here.stage, following.stage), select(last, here.phase, following.phase))
+            values = self._multiply_stage(carried[2 : sums + 2], carried[sums + 2 :], here, then, last)
+            self.ring.arrive_empty(here, self.lane)
+            return [*following.carried, *values]
 
         def run_link(link: Link, carried: list[ir.Value]) -> list[ir.Value]:
-            carried = [*continued(carried[:sums], link), *carried[sums:]]
-            return for_loop(const(0), steps.count(link.first_pair, link.pairs), const(1), carried, step)
+            here, accumulators = Position.of(carried[:2]), continued(carried[2:], link)
+            count = steps.count(link.first_pair, link.pairs)
+            window = self._first_window(here, count)
+            results = for_loop(
+                const(0),
+                count,
+                const(1),
+                [*here.carried, *accumulators, *window],
+                lambda number, carried: step(number, carried, count),
+            )
+            # One step is as long as it should be: neither LLVM nor the assembler is to unroll the loop.
+            rolled = ir.Attribute.parse("#llvm.loop_annotation<unroll = <disable = true>>")
+            results[0].owner.attributes["loop_annotation"] = rolled
+            return results[: sums + 2]
 
-        carried = [*initial, zero, zero, const(ahead * tile.stage_bytes).value, *state]
-        result = for_each_link(chain, carried, run_link)[:sums]
-        copy.drain()
+        carried = for_each_link(chain, [*at.carried, *initial], run_link)
+        at, result = Position.of(carried[:2]), carried[2:]
         if self.and_by_xor:
             either, both = result[: sums // 2], result[sums // 2 :]
             one = const(1).value
             result = [arith.shrsi(arith.subi(a, b), one) for a, b in zip(either, both, strict=True)]
-        return group_pairs(result, self._slots())
-
-    def _next_stage(self, start: ir.Value) -> ir.Value:
-        following = Scalar(start) + self.tile.stage_bytes
-        return select(following.equals(self.tile.shared_bytes), const(0), following).value
+        return group_pairs(result, self._slots()), at
 
     def _slots(self) -> list[tuple[int, int]]:
         """Grid position (row slot, column slot) of each accumulator register, in the order of the fragments."""
@@ -199,111 +529,140 @@ class _Emitter:
         rows, columns = len(layout.row_offsets), len(layout.column_offsets)
         return [(i * rows + r, j * columns + c) for i in range(down) for j in range(across) for r, c in layout.slots]
 
-    def _lane_addresses(self, layout: FragmentLayout | None, first: Scalar, start: int) -> list[tuple[Scalar, Scalar]]:
-        """For each four cores that one ldmatrix loads: the lane's row offset in bytes, and its chunk before swizzling.
+    def _first_window(self, at: Position, count: Scalar) -> list[ir.Value]:
+        """The fragments of a chain's first k slice; zeros if it has no steps."""
+        registers = _LDMATRIX_CORES * (self.lhs.groups + self.rhs.groups)
+        branch = scf.IfOp(count.differs(0).value, [i32()] * registers, has_else=True)
+        then, otherwise = (region.blocks[0] for region in branch.operation.regions)
+        with ir.InsertionPoint(then):
+            self.ring.wait_full(at)
+            stage = at.stage * self.tile.stage_bytes
+            loaded = [self._load(stage, x, i, 0) for x in (self.lhs, self.rhs) for i in range(x.groups)]
+            scf.yield_([register for group in loaded for register in group])
+        with ir.InsertionPoint(otherwise):
+            scf.yield_([const(0).value] * registers)
+        return list(branch.results)
 
-        Lane l gives the address of row l % 8 of core l // 8.
+    def _multiply_stage(
+        self, accumulators: list[ir.Value], window: list[ir.Value], here: Position, then: Position, again: Scalar
+    ) -> list[ir.Value]:
+        """The accumulators and the window after one K block; `then` is the stage that comes next, or `here` again.
+
+        The window holds the fragments of one k slice. Each is replaced by that of the next slice once it has been used
+        for the last time; slices are walked by rows and by columns in turn, so that it is not needed again at once.
         """
-        assert layout is not None
-        extent = self.tile.warp_rows if start == 0 else self.tile.warp_columns
-        cores = [(base + row, bits) for base in range(0, extent, layout.rows) for row, bits in layout.registers]
-        row_in_core, odd, upper = self.lane % 8, self.lane // 8 % 2, self.lane // 16
-        addresses = []
-        for g in range(0, len(cores), _LDMATRIX_CORES):
-            (row0, bit0), (row1, bit1), (row2, bit2), (row3, bit3) = cores[g : g + _LDMATRIX_CORES]
-            assert (row3 - row2, bit3 - bit2) == (row1 - row0, bit1 - bit0), "cores of one ldmatrix must form a lattice"
-            row = first + row_in_core + row0 + odd * (row1 - row0) + upper * (row2 - row0)
-            chunk = odd * ((bit1 - bit0) // CORE_BITS) + upper * ((bit2 - bit0) // CORE_BITS)
-            addresses.append((row * BLOCK_BYTES + start, chunk))
-        return addresses
+        accumulators = list(accumulators)
+        groups = [window[i : i + _LDMATRIX_CORES] for i in range(0, len(window), _LDMATRIX_CORES)]
+        lhs, rhs = groups[: self.lhs.groups], groups[self.lhs.groups :]
+        by_rows = list(itertools.product(range(len(lhs)), range(len(rhs))))
+        by_columns = sorted(by_rows, key=lambda pair: pair[::-1])
+        stage, slices = here.stage * self.tile.stage_bytes, TILE_BITS // self.mma.k
+        for k_slice in range(slices):
+            following = (k_slice + 1) % slices
+            waited = following > 0
+            pairs = by_columns if k_slice % 2 else by_rows
+            for bit in range(self.mma.bits):
+                lhs_bits, rhs_bits = ([self._bits(group, bit) for group in groups] for groups in (lhs, rhs))
+                for i, j in pairs:
+                    self._accumulate(accumulators, (i, j), lhs_bits[i], rhs_bits[j])
+                    row_done, column_done = j + 1 == len(rhs), i + 1 == len(lhs)
+                    if bit + 1 < self.mma.bits or not (row_done or column_done):
+                        continue
+                    if not waited:
+                        self.ring.wait_full(then, again)
+                        stage, waited = then.stage * self.tile.stage_bytes, True
+                    if row_done:
+                        lhs[i] = self._load(stage, self.lhs, i, following)
+                    if column_done:
+                        rhs[j] = self._load(stage, self.rhs, j, following)
+        return accumulators + [register for group in lhs + rhs for register in group]
 
-    def _fragments(self, stage: Scalar, lanes: list[tuple[Scalar, Scalar]], k: int) -> list[ir.Value]:
-        """The registers of all fragments of one operand at bit k of the stage."""
+    def _bits(self, registers: list[ir.Value], bit: int) -> list[ir.Value]:
+        """What the unit multiplies at a step: the registers, or one bit of each number in them."""
+        if self.mma.bits == 1:
+            return registers
+        return [((Scalar(register) >> bit) & self.mma.mask).value for register in registers]
+
+    def _load(self, stage: Scalar, operand: _Fragments, group: int, k_slice: int) -> list[ir.Value]:
+        """The registers that one ldmatrix loads."""
         struct = ir.Type.parse("!llvm.struct<(i32, i32, i32, i32)>")
         row_major = ir.Attribute.parse("#nvvm.mma_layout<row>")
         shape = ir.Attribute.parse("#nvvm.ld_st_matrix_shape<m = 8, n = 8>")
         element = ir.Attribute.parse("#nvvm.ld_st_matrix_elt_type<b16>")
         number = ir.IntegerAttr.get(i32(), _LDMATRIX_CORES)
-        registers = []
-        for row_offset, chunk in lanes:
-            swizzled = (chunk + k // CORE_BITS) ^ (self.lane % CHUNKS)
-            address = offset(self.shared, stage + row_offset + swizzled * CHUNK_BYTES, SHARED)
-            loaded = nvvm.ldmatrix(struct, address, number, row_major, shape, element)
-            registers += [_element(loaded, i) for i in range(_LDMATRIX_CORES)]
-        return registers
+        # The slice last: kept apart for each, what does not change from stage to stage would take registers.
+        lane = (stage + operand.lane) ^ (k_slice * self.mma.k // 8)
+        address = offset(offset(self.shared, lane, SHARED), group * operand.rows * BLOCK_BYTES, SHARED)
+        loaded = nvvm.ldmatrix(struct, address, number, row_major, shape, element)
+        return [_element(loaded, i) for i in range(_LDMATRIX_CORES)]
 
-    def _multiply(
-        self, accumulators: list[ir.Value], stage: Scalar, lhs: list[tuple[Scalar, Scalar]], rhs: list[tuple]
-    ) -> list[ir.Value]:
-        """One K block: every fragment pair of the warp tile at every k slice."""
-        for k in range(0, TILE_BITS, self.mma.k):
-            a, b = self._fragments(stage, lhs, k), self._fragments(stage, rhs, k)
-            if self.and_by_xor:
-                half = len(accumulators) // 2
-                either, both = accumulators[:half], accumulators[half:]
-                zeros_a, zeros_b = [const(0).value] * len(a), [const(0).value] * len(b)
-                either = self._slice(self._slice(either, a, zeros_b, "xor"), zeros_a, b, "xor")
-                accumulators = either + self._slice(both, a, b, "xor")
-            else:
-                accumulators = self._slice(accumulators, a, b, self.problem.operation)
-        return accumulators
+    def _fragments(self, layout: FragmentLayout | None, first: Scalar, extent: int, start: int) -> _Fragments:
+        """The fragments of an operand's `extent` rows from `first` on, in the part of a stage that begins at `start`.
 
-    def _slice(self, acc: list[ir.Value], a: list[ir.Value], b: list[ir.Value], operation: str) -> list[ir.Value]:
+        Lane l gives ldmatrix the address of row l % 8 of core l // 8.
+        """
+        assert layout is not None
+        rows = _group_rows(layout)
+        cores = [(base + row, bits) for base in range(0, rows, layout.rows) for row, bits in layout.registers]
+        (row0, bit0), (row1, bit1), (row2, bit2), (row3, bit3) = cores
+        assert (row3 - row2, bit3 - bit2) == (row1 - row0, bit1 - bit0), "cores of one ldmatrix must form a lattice"
+        row_in_core, odd, upper = self.lane % 8, self.lane // 8 % 2, self.lane // 16
+        row = first + row_in_core + odd * (row1 - row0) + upper * (row2 - row0)
+        chunk = odd * ((bit1 - bit0) // CORE_BITS) + upper * ((bit2 - bit0) // CORE_BITS)
+        lane = row * BLOCK_BYTES + (chunk ^ row_in_core) * CHUNK_BYTES + start
+        return _Fragments(lane, rows, extent // rows)
+
+    def _accumulate(
+        self, accumulators: list[ir.Value], place: tuple[int, int], lhs: list[ir.Value], rhs: list[ir.Value]
+    ) -> None:
+        """Add the products of all fragments of two ldmatrix, which are groups number `place` down and across."""
         mma = self.mma
         assert mma.lhs is not None
         assert mma.rhs is not None
         size, a_size, b_size = (len(x.registers) for x in (mma.accumulator, mma.lhs, mma.rhs))
+        down, right = _LDMATRIX_CORES // a_size, _LDMATRIX_CORES // b_size
         across = self.tile.warp_columns // mma.n
-        result = []
-        for tile in range(len(acc) // size):
-            i, j = divmod(tile, across)
-            result += self._mma(
-                a[i * a_size : (i + 1) * a_size], b[j * b_size : (j + 1) * b_size],
-                acc[tile * size : (tile + 1) * size], operation,
-            )  # fmt: skip
-        return result
+        for i, j in itertools.product(range(down), range(right)):
+            at = ((place[0] * down + i) * across + place[1] * right + j) * size
+            a, b = lhs[i * a_size : (i + 1) * a_size], rhs[j * b_size : (j + 1) * b_size]
+            if not self.and_by_xor:
+                operation = self.problem.operation
+                accumulators[at : at + size] = self._mma(a, b, accumulators[at : at + size], operation)
+                continue
+            zeros_a, zeros_b = [const(0).value] * a_size, [const(0).value] * b_size
+            both = at + len(accumulators) // 2
+            either = self._mma(a, zeros_b, accumulators[at : at + size], "xor")
+            accumulators[at : at + size] = self._mma(zeros_a, b, either, "xor")
+            accumulators[both : both + size] = self._mma(a, b, accumulators[both : both + size], "xor")
 
     def _mma(self, a: list[ir.Value], b: list[ir.Value], c: list[ir.Value], operation: str) -> list[ir.Value]:
         mma = self.mma
         struct = ir.Type.parse(f"!llvm.struct<({', '.join(['i32'] * len(c))})>")
-        shape = ir.Attribute.parse(f"#nvvm.shape<m = {mma.m}, n = {mma.n}, k = {mma.k}>")
+        shape = ir.Attribute.parse(f"#nvvm.shape<m = {mma.m}, n = {mma.n}, k = {mma.k // mma.bits}>")
         row, column = ir.Attribute.parse("#nvvm.mma_layout<row>"), ir.Attribute.parse("#nvvm.mma_layout<col>")
-        b1 = ir.Attribute.parse("#nvvm.mma_type<b1>")
-        b1_op = ir.Attribute.parse(f"#nvvm.mma_b1op<{operation}_popc>")
+        element = ir.Attribute.parse("#nvvm.mma_type<b1>" if mma.bits == 1 else f"#nvvm.mma_type<u{mma.bits}>")
+        bitwise = ir.Attribute.parse(f"#nvvm.mma_b1op<{operation}_popc>") if mma.bits == 1 else None
+        overflow = None if mma.bits == 1 else ir.Attribute.parse("#nvvm.mma_int_overflow<wrapped>")
         result = nvvm.mma_sync(
-            struct, shape, row, column, a, b, c, b1_op=b1_op, multiplicand_a_ptx_type=b1, multiplicand_b_ptx_type=b1
-        )
+            struct, shape, row, column, a, b, c, b1_op=bitwise, int_overflow_behavior=overflow,
+            multiplicand_a_ptx_type=element, multiplicand_b_ptx_type=element,
+        )  # fmt: skip
         return [_element(result, i) for i in range(len(c))]
 
-    # --- copies ---
 
-    def chunks(self, position: tuple[Scalar, Scalar, Scalar], wanted: Scalar) -> list[tuple[ir.Value, Scalar, Scalar]]:
-        """This thread's chunks of a stage: global address, whether to read it, and offset in the stage.
+@dataclass(frozen=True)
+class _Fragments:
+    """Where an operand's fragments lie: the lane's offset in a stage, the rows of an ldmatrix, how many there are."""
 
-        A chunk outside the matrix or of a step that is not wanted is not read (its address is that of the matrix).
-        """
-        problem, tile = self.problem, self.tile
-        lhs_plane, rhs_plane, block = position
-        operands = (
-            (problem.op.lhs, lhs_plane, self.first_row, tile.rows, problem.m, 0),
-            (problem.op.rhs, rhs_plane, self.first_column, tile.columns, problem.n, tile.rows * BLOCK_BYTES),
-        )
-        result = []
-        for operand, plane, first, rows, bound, start in operands:
-            column = self.thread % CHUNKS
-            byte = block * BLOCK_BYTES + column * CHUNK_BYTES
-            in_row = None if problem.row_bytes % BLOCK_BYTES == 0 else byte < problem.row_bytes
-            for i in range(0, rows * CHUNKS, tile.threads):
-                row_in_tile = self.thread // CHUNKS + i // CHUNKS
-                row = first + row_in_tile
-                read = wanted if in_row is None else wanted & in_row
-                if bound % rows:
-                    read = read & (row < bound)
-                number = (plane * bound + row).to_i64() * problem.row_bytes + byte.to_i64()
-                address = offset(self.pointers[operand], select(read, number, number - number), GLOBAL)
-                swizzled = column ^ (row_in_tile % CHUNKS)
-                result.append((address, read, row_in_tile * BLOCK_BYTES + swizzled * CHUNK_BYTES + start))
-        return result
+    lane: Scalar
+    rows: int
+    groups: int
+
+
+def _group_rows(layout: FragmentLayout | None) -> int:
+    """Rows of an operand that one ldmatrix covers."""
+    assert layout is not None
+    return layout.rows * (_LDMATRIX_CORES // len(layout.registers))
 
 
 def _shifted_left(values: Sequence[ir.Value]) -> list[ir.Value]:
@@ -314,55 +673,37 @@ def _element(struct: ir.Value, position: int) -> ir.Value:
     return llvm.extractvalue(i32(), struct, ir.DenseI64ArrayAttr.get([position]))
 
 
-class _AsyncCopy:
-    """Tiles by cp.async, zero-filled where nothing is to be read."""
-
-    def __init__(self, emitter: _Emitter) -> None:
-        self.emitter = emitter
-
-    def begin(self, stage: Scalar, position: tuple[Scalar, Scalar, Scalar], wanted: Scalar) -> Any:
-        size = ir.IntegerAttr.get(i32(), CHUNK_BYTES)
-        bypass_l1 = nvvm.LoadCacheModifierKind.CG
-
-        def copy() -> None:
-            for address, read, place in self.emitter.chunks(position, wanted):
-                filled = select(read, const(CHUNK_BYTES), const(0)).value
-                to = offset(self.emitter.shared, stage + place, SHARED)
-                nvvm.cp_async_shared_global(to, address, size, bypass_l1, cp_size=filled)
-
-        if_then(wanted, copy)
-        nvvm.cp_async_commit_group()
-
-    def finish(self, pending: Any, stage: Scalar) -> None:
-        pass
-
-    def wait(self) -> None:
-        nvvm.cp_async_wait_group(ir.IntegerAttr.get(i32(), self.emitter.tile.stages - 2))
-
-    def drain(self) -> None:
-        nvvm.cp_async_wait_group(ir.IntegerAttr.get(i32(), 0))
+# --- copies ---
 
 
-class _PlainCopy:
-    """Tiles through registers, for chips without cp.async: read before the products of a step, written after them."""
+@dataclass(frozen=True)
+class _Chunk:
+    """16 bytes of a stage: where in which matrix they are read, if inside; and where they go."""
 
-    def __init__(self, emitter: _Emitter) -> None:
-        self.emitter = emitter
+    source: ir.Value
+    matrix: ir.Value
+    inside: Scalar | None
+    to: ir.Value
 
-    def begin(self, stage: Scalar, position: tuple[Scalar, Scalar, Scalar], wanted: Scalar) -> Any:
-        four = ir.VectorType.get([4], i32())
-        zeros = arith.constant(four, ir.DenseElementsAttr.get_splat(four, ir.IntegerAttr.get(i32(), 0)))
-        pending = []
-        for address, read, place in self.emitter.chunks(position, wanted):
-            pending.append((arith.select(read.value, load(four, address, CHUNK_BYTES), zeros), place))
-        return pending
 
-    def finish(self, pending: Any, stage: Scalar) -> None:
-        for value, place in pending:
-            store(value, offset(self.emitter.shared, stage + place, SHARED), CHUNK_BYTES)
+def _copy_async(chunks: Sequence[_Chunk]) -> None:
+    """Copy by cp.async; zeros where a chunk lies outside."""
+    size, bypass_l1 = ir.IntegerAttr.get(i32(), CHUNK_BYTES), nvvm.LoadCacheModifierKind.CG
+    for chunk in chunks:
+        filled = None if chunk.inside is None else select(chunk.inside, const(CHUNK_BYTES), 0).value
+        nvvm.cp_async_shared_global(chunk.to, chunk.source, size, bypass_l1, cp_size=filled)
 
-    def wait(self) -> None:
-        pass
 
-    def drain(self) -> None:
-        pass
+def _copy_through_registers(chunks: Sequence[_Chunk]) -> None:
+    """Copy by loads and stores, for chips without cp.async: all loads before the first store."""
+    four = ir.VectorType.get([4], i32())
+    zeros = arith.constant(four, ir.DenseElementsAttr.get_splat(four, ir.IntegerAttr.get(i32(), 0)))
+    loaded = []
+    for chunk in chunks:
+        if chunk.inside is None:
+            loaded.append(load(four, chunk.source, CHUNK_BYTES))
+            continue
+        source = arith.select(chunk.inside.value, chunk.source, chunk.matrix)
+        loaded.append(arith.select(chunk.inside.value, load(four, source, CHUNK_BYTES), zeros))
+    for chunk, value in zip(chunks, loaded, strict=True):
+        store(value, chunk.to, CHUNK_BYTES)

@@ -47,14 +47,17 @@ def test_the_name_of_a_chip_is_its_capability(target: Target) -> None:
 
 @pytest.mark.parametrize("target", GPUS, ids=name_of)
 def test_every_chip_has_an_instruction_with_its_operations(target: Target) -> None:
-    """PTX ISA, mma for .b1: m8n8k128 with XOR since sm_75, m16n8k256 and AND since sm_80, XOR removed after sm_89."""
+    """PTX ISA, mma for .b1: m8n8k128 with XOR since sm_75, m16n8k256 and AND since sm_80, XOR removed after sm_89.
+
+    Since sm_100 all of it is a routine of the assembler.
+    """
     assert target.instruction in {*INSTRUCTIONS, wgmma(8).name}
     assert target.capability is not None
     expected = {(7, 5): {"xor"}, (8, 0): {"xor", "and"}, (8, 6): {"xor", "and"}, (8, 9): {"xor", "and"}}
     assert set(target.operations) == expected.get(target.capability, {"and"})
     assert (target.instruction == "mma.m8n8k128") == (target.capability < (8, 0))
     assert (target.instruction == "wgmma.k256") == (target.name == "sm_90a")
-    assert target.emulated == (target.capability >= (10, 0))
+    assert (target.instruction == "mma.m16n8k32.u8") == (target.capability >= (10, 0))
 
 
 @pytest.mark.parametrize("target", GPUS, ids=name_of)
@@ -62,7 +65,7 @@ def test_the_smallest_tiles_fit_into_the_chips_shared_memory(target: Target) -> 
     stages = 2 if target.copy == "load" else 4
     assert MmaTile(64, 64, 32, 32, stages=stages).shared_bytes <= target.shared_bytes
     if target.copy == "tma":
-        assert WgmmaTile(128, 256, 4).shared_bytes <= target.shared_bytes
+        assert 4 * WgmmaTile(128, 256, 4).stage_bytes <= target.shared_bytes
 
 
 # --- names -----------------------------------------------------------------------------------------
