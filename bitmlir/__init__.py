@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from bitmlir.executable import Executable, load
     from bitmlir.formats.packed import Packed, pack, unpack
     from bitmlir.formats.tiles import TileBitmap, tile_bitmap
+    from bitmlir.grouped_spec import GroupedSpec
+    from bitmlir.pack_spec import PackSpec
+    from bitmlir.search_spec import SearchSpec
     from bitmlir.spec import MatmulSpec
 
 __all__ = [
@@ -40,11 +43,14 @@ __all__ = [
     "Encoding",
     "EncodingError",
     "Executable",
+    "GroupedSpec",
     "IRError",
     "InputError",
     "MatmulSpec",
+    "PackSpec",
     "Packed",
     "PipelineError",
+    "SearchSpec",
     "ShapeError",
     "TargetError",
     "TileBitmap",
@@ -68,6 +74,9 @@ _HOMES = {
     "bitmlir.executable": ("Executable", "load"),
     "bitmlir.formats.packed": ("Packed", "pack", "unpack"),
     "bitmlir.formats.tiles": ("TileBitmap", "tile_bitmap"),
+    "bitmlir.grouped_spec": ("GroupedSpec",),
+    "bitmlir.pack_spec": ("PackSpec",),
+    "bitmlir.search_spec": ("SearchSpec",),
     "bitmlir.spec": ("MatmulSpec",),
 }
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import json
 import logging
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,27 +17,46 @@ from bitmlir import __version__
 from bitmlir.cache import Cache, cache_key
 from bitmlir.dialects.errors import AssemblerError, BitmlirError, CompileError, InputError, IRError
 from bitmlir.executable import Executable
+from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.targets import Target, get_target, target_for_capability
+from bitmlir.pack_spec import PackSpec
 from bitmlir.runtime.bundle import STAGES, Bundle
+from bitmlir.search_spec import SearchSpec
 from bitmlir.settings import settings
 from bitmlir.spec import MatmulSpec
+from bitmlir.tuning import tables_for
 
 if TYPE_CHECKING:
     from mlir import ir
 
-__all__ = ["compile", "lower", "resolve_target"]
+__all__ = ["build_module", "compile", "lower", "resolve_target"]
 
 _log = logging.getLogger("bitmlir")
 
+Spec = MatmulSpec | GroupedSpec | PackSpec | SearchSpec
+
+_BUILDERS: dict[type[Spec], str] = {  # what makes a module of each kind of spec
+    MatmulSpec: "bitmlir.build:matmul_module",
+    GroupedSpec: "bitmlir.build:grouped_module",
+    PackSpec: "bitmlir.pack_build:pack_module",
+    SearchSpec: "bitmlir.search_build:search_module",
+}
+
 
 def compile(
-    program: MatmulSpec | str | ir.Module, target: str = "auto", *, source: str = "<module>", cached: bool = True
+    program: Spec | str | ir.Module,
+    target: str = "auto",
+    *,
+    source: str = "<module>",
+    cached: bool = True,
+    tile: str | None = None,
 ) -> Executable:
-    """Compile a product, or IR in the `bit` dialect, for a target.
+    """Compile a product, packing, a search, or IR in the `bit` dialect, for a target.
 
-    program: a `MatmulSpec`, the text of a module, or an `mlir.ir.Module`. target: "cpu", a chip such as "sm_90a", or
-    "auto": the GPU that is present, else the CPU. `source` names the text in diagnostics. The result is taken from the
-    compile cache if the same program was compiled before, unless `cached` is switched off.
+    program: a `MatmulSpec`, `GroupedSpec`, `PackSpec` or `SearchSpec`, the text of a module, or an `mlir.ir.Module`.
+    target: "cpu", a chip such as "sm_90a", or "auto": the GPU that is present, else the CPU. `source` names the text in
+    diagnostics. The result is taken from the compile cache if the same program was compiled before, unless `cached` is
+    switched off.
 
     Raises:
         TargetError: an unknown target.
@@ -48,9 +70,7 @@ def compile(
         array([[ 2, -1]], dtype=int32)
     """
     chosen = resolve_target(target)
-    if chosen.emulated:
-        _log.warning("%s has no 1-bit matrix unit: 1-bit products are emulated there and slow", chosen.name)
-    if isinstance(program, MatmulSpec):
+    if isinstance(program, Spec):
         text = repr(program)
     elif isinstance(program, str):
         text = program
@@ -58,10 +78,26 @@ def compile(
         text = str(program)
         program = text
     else:
-        raise InputError(f"cannot compile a {type(program).__name__}: expected a MatmulSpec, MLIR text or an ir.Module")
-    key = cache_key([text], {"target": chosen.name}, _versions(chosen))
+        expected = "expected a MatmulSpec, GroupedSpec, PackSpec or SearchSpec, MLIR text or an ir.Module"
+        raise InputError(f"cannot compile a {type(program).__name__}: {expected}")
+    if tile is not None:
+        _check_tile(tile, chosen)
+    tables = tables_for(chosen) if tile is None else ()
+    options = {"target": chosen.name, "tile": tile, "tables": [found.table.digest for found in tables]}
+    key = cache_key([text], options, _versions(chosen))
     cache = Cache.from_settings() if cached else Cache(None)
-    return Executable(cache.get_or_create(key, lambda: lower(program, chosen, source)))
+    paths = [str(found.path) for found in tables]
+    return Executable(cache.get_or_create(key, lambda: lower(program, chosen, source, tile, paths)))
+
+
+def _check_tile(tile: str, target: Target) -> None:
+    if not target.is_gpu:
+        raise InputError(f"tiles are for GPU kernels, but the target is '{target.name}': leave tile out")
+    if not isinstance(tile, str):
+        raise InputError(f"a tile is a text such as 'rows=64,columns=256,stages=4', got {type(tile).__name__}")
+    from bitmlir.lowering.gpu.tiles import make_tile, parse_fields
+
+    make_tile(target, parse_fields(tile))
 
 
 def resolve_target(name: str) -> Target:
@@ -91,12 +127,19 @@ def _versions(target: Target) -> dict[str, str | None]:
     return versions
 
 
-def lower(program: MatmulSpec | str, target: Target, source: str = "<module>") -> Bundle:
-    """Take a program through every stage, without the cache (see `compile`)."""
+def lower(
+    program: Spec | str,
+    target: Target,
+    source: str = "<module>",
+    tile: str | None = None,
+    tables: Sequence[str] = (),
+) -> Bundle:
+    """Take a program through every stage, without the cache (see `compile`); tables: files of tuning tables."""
     from mlir import ir
 
     from bitmlir.dialects import bit
     from bitmlir.lowering.diagnostics import error_lines
+    from bitmlir.lowering.explain import explain_module
     from bitmlir.lowering.launch_plan import read_plan
     from bitmlir.lowering.pipeline import run_pipeline
     from bitmlir.lowering.stages import stage_pipelines
@@ -107,15 +150,17 @@ def lower(program: MatmulSpec | str, target: Target, source: str = "<module>") -
     with context, ir.Location.unknown():
         bit.load(context)
         try:
-            module = _module(program, source)
+            module = build_module(program, source)
             if isinstance(program, str):
                 stages["bit"] = program.encode()  # kept even if it does not verify
-            for stage, pipeline in stage_pipelines(target).items():
+            for stage, pipeline in stage_pipelines(target, tile or "", tables).items():
                 run_pipeline(module, pipeline)
                 if stage == "ptx":
                     stages["ptx"] = _ptx(module)
                 else:
                     stages[stage] = str(module).encode()
+                if stage == "planes" and target.is_gpu:
+                    stages["explain"] = json.dumps(explain_module(module, target), indent=1).encode()
                 if stage in ("gpu", "vector"):
                     plan = read_plan(module, target.name)
         except ir.MLIRError as error:  # pyright: ignore[reportAttributeAccessIssue]  # not in the stubs
@@ -137,14 +182,14 @@ def lower(program: MatmulSpec | str, target: Target, source: str = "<module>") -
     return Bundle(plan, stages, versions)
 
 
-def _module(program: MatmulSpec | str, source: str) -> ir.Module:
+def build_module(program: Spec | str, source: str = "<module>") -> ir.Module:
+    """The module of a program, in the current context, which has the `bit` dialect."""
     if isinstance(program, str):
         from bitmlir.lowering.parsing import parse_module
 
         return parse_module(program, source)
-    from bitmlir.build import matmul_module
-
-    return matmul_module(program)
+    module, _, build = _BUILDERS[type(program)].partition(":")
+    return getattr(importlib.import_module(module), build)(program)
 
 
 def _ptx(module: ir.Module) -> bytes:

@@ -53,6 +53,10 @@ class Settings:
         default=True,
         metadata=_variable("BITMLIR_CACHE", _switch, "0: compile every time, neither read nor write the cache"),
     )
+    tuning: Path | None = field(
+        default=None,
+        metadata=_variable("BITMLIR_TUNING", _path, "a tuning table to look into before all others"),
+    )
     ptxas: Path | None = field(
         default=None,
         metadata=_variable("BITMLIR_PTXAS", _path, "the PTX assembler to use before all others"),

@@ -11,12 +11,16 @@ from mlir.dialects import arith, func, gpu
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import PipelineError
+from bitmlir.lowering.cost import choose_tile
 from bitmlir.lowering.emit import i32
 from bitmlir.lowering.gpu.memory import Kernel, container
-from bitmlir.lowering.gpu.mma_sync import build_mma_kernel, choose_mma_tile
+from bitmlir.lowering.gpu.mma_sync import MmaTile, build_mma_kernel
 from bitmlir.lowering.gpu.packing import build_pack_kernel, build_unpack_kernel
 from bitmlir.lowering.gpu.product import ProductProblem
-from bitmlir.lowering.gpu.wgmma import build_wgmma_kernel, choose_wgmma_tile
+from bitmlir.lowering.gpu.tiles import given_tile
+from bitmlir.lowering.gpu.top import build_ranks_kernel
+from bitmlir.lowering.gpu.wgmma import build_wgmma_kernel
+from bitmlir.lowering.gpu.zeroing import build_zero_kernel
 from bitmlir.lowering.passes import Pass, fail
 from bitmlir.lowering.targets import Target, get_target
 
@@ -27,8 +31,9 @@ __all__ = ["BitToGpu"]
 class BitToGpu(Pass):
     """Turn plane operations into GPU kernels and their launches.
 
-    Before: functions with `bit.plane_*` operations on memrefs. After: a `gpu.module` with one kernel an operation; the
-    functions keep allocations, `gpu.memset`, `bit.tensor_map` and `gpu.launch_func` in order: the launch plan.
+    Before: functions with `bit.plane_*` operations on memrefs; products may have the `tile` that `choose-tiles` sets.
+    After: a `gpu.module` with one kernel an operation; the functions keep allocations, `gpu.memset`, `bit.tensor_map`
+    and `gpu.launch_func` in order: the launch plan.
     """
 
     name: ClassVar[str] = "bit-to-gpu"
@@ -61,13 +66,20 @@ class BitToGpu(Pass):
             with inner.location:
                 kernel = _build(module, f"{inner.MNEMONIC}_{number}", inner, target)
                 with ir.InsertionPoint(inner):
+                    for part, buffer in enumerate(kernel.zeroed):
+                        if kernel.overlaps:
+                            _launch(name, build_zero_kernel(module, f"zero_{number}_{part}", buffer))
+                        else:
+                            zero = arith.constant(ir.MemRefType(buffer.type).element_type, 0)
+                            gpu.MemsetOp(None, [], buffer, zero)
                     _launch(name, kernel)
             inner.operation.erase()
 
 
 def _check_operation(op: bit.PlaneOp, target: Target) -> None:
     """XOR products need a unit that has XOR; AND is everywhere, if need be made of XORs."""
-    if isinstance(op, bit.PlaneMatmulOp) and bit.bitwise_name(op.bitwise) not in ("and", *target.operations):
+    is_product = isinstance(op, bit.PlaneProduct)
+    if is_product and bit.bitwise_name(op.bitwise) not in ("and", *target.operations):
         fail(op, f"{target.name} has no XOR, but this product is by XOR: run bit-decompose for {target.name}")
 
 
@@ -80,17 +92,17 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
         return build_pack_kernel(module, name, op)
     if isinstance(op, bit.PlaneUnpackOp):
         return build_unpack_kernel(module, name, op)
+    if isinstance(op, bit.PlaneRanksOp):
+        return build_ranks_kernel(module, name, op)
     problem = ProductProblem(op, target)
-    if target.copy == "tma":
-        return build_wgmma_kernel(module, name, problem, choose_wgmma_tile(problem))
-    return build_mma_kernel(module, name, problem, choose_mma_tile(problem))
+    tile = given_tile(problem) or choose_tile(problem)
+    if isinstance(tile, MmaTile):
+        return build_mma_kernel(module, name, problem, tile)
+    return build_wgmma_kernel(module, name, problem, tile)
 
 
 def _launch(module: str, kernel: Kernel) -> None:
     """Emit what the host does for one kernel at the insertion point."""
-    zero = arith.constant(i32(), 0) if kernel.zeroed else None
-    for buffer in kernel.zeroed:
-        gpu.MemsetOp(None, [], buffer, zero)
     arguments = [
         bit.TensorMapOp(source=value, box=kernel.boxes[i]).result if i in kernel.boxes else value
         for i, value in enumerate(kernel.arguments)
@@ -100,10 +112,12 @@ def _launch(module: str, kernel: Kernel) -> None:
         index = ir.IndexType.get()
         return arith.constant(index, x), arith.constant(index, y), arith.constant(index, z)
 
-    gpu.LaunchFuncOp(
+    launch = gpu.LaunchFuncOp(
         [module, kernel.name],
         sizes(*kernel.grid),
         sizes(kernel.threads, 1, 1),
         arguments,
         dynamic_shared_memory_size=arith.constant(i32(), kernel.shared_bytes),
     )
+    if kernel.overlaps:
+        launch.operation.attributes["bit.overlap_previous"] = ir.UnitAttr.get()

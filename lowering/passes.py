@@ -27,6 +27,7 @@ PASSES: Mapping[str, str] = MappingProxyType(
         "bit-dce": "bitmlir.lowering.bit_dce:BitDce",
         "bit-cse": "bitmlir.lowering.bit_cse:BitCse",
         "bit-decompose": "bitmlir.lowering.bit_decompose:BitDecompose",
+        "choose-tiles": "bitmlir.lowering.choose_tiles:ChooseTiles",
         "bit-to-cpu": "bitmlir.lowering.bit_to_cpu:BitToCpu",
         "bit-to-gpu": "bitmlir.lowering.bit_to_gpu:BitToGpu",
         "nvvm-check-target": "bitmlir.lowering.nvvm_check_target:NvvmCheckTarget",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 from bitmlir.lowering.targets import Target
 
 __all__ = ["stage_pipelines"]
@@ -44,18 +47,23 @@ _TO_LLVM = ",".join(
 )
 
 
-def stage_pipelines(target: Target) -> dict[str, str]:
+def stage_pipelines(target: Target, tile: str = "", tables: Sequence[str] = ()) -> dict[str, str]:
     """Stage → pipeline from the stage before, in order.
+
+    tile: the tile of all products, as `choose-tiles` takes it; tables: the tuning tables that it looks into.
 
     Example:
         >>> from bitmlir.lowering.targets import get_target
         >>> list(stage_pipelines(get_target("sm_90a")))
         ['bit', 'planes', 'gpu', 'nvvm', 'ptx']
     """
-    stages = {
-        "bit": "bit-verify",
-        "planes": f"bit-cse,bit-dce,bit-decompose{{target={target.name}}},bit-verify",
-    }
+    planes = f"bit-cse,bit-dce,bit-decompose{{target={target.name}}}"
+    if target.is_gpu:
+        options = [f"target={target.name}"]
+        options += [f"tile={tile}"] * bool(tile)
+        options += [f"tables={{{os.pathsep.join(tables)}}}"] * bool(tables)
+        planes += f",choose-tiles{{{' '.join(options)}}}"
+    stages = {"bit": "bit-verify", "planes": f"{planes},bit-verify"}
     if target.is_gpu:
         stages["gpu"] = f"bit-to-gpu{{target={target.name}}}"
         stages["nvvm"] = f"gpu.module({_TO_NVVM})"

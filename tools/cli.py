@@ -9,12 +9,14 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
+from bitmlir import __version__
 from bitmlir.dialects.errors import BitmlirError, PipelineError
 from bitmlir.settings import settings
 
-__all__ = ["BAD_INPUT", "OK", "OUR_FAULT", "USAGE", "read_input", "run_tool", "write_output"]
+__all__ = ["BAD_INPUT", "OK", "OUR_FAULT", "USAGE", "read_input", "run_tool", "version_line", "write_output"]
 
 OK = 0
 BAD_INPUT = 1
@@ -52,6 +54,11 @@ def run_tool(name: str, body: Callable[[], int]) -> int:
         )
         print("Please report it with the command line, the input, and what BITMLIR_DEBUG=1 shows.", file=sys.stderr)
         return OUR_FAULT
+
+
+def version_line(name: str) -> str:
+    """What `--version` answers: the tool's name, ours, and that of the MLIR it stands on."""
+    return f"{name} {__version__} (MLIR {metadata.version('xtc-mlir-python-bindings')})\n"
 
 
 def read_input(path: str) -> str:

@@ -11,18 +11,17 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bitmlir import __version__, settings
+from bitmlir import settings
 from bitmlir.dialects.errors import CompileError, InputError, ShapeError, TargetError
 from bitmlir.lowering.stages import stage_pipelines
 from bitmlir.lowering.targets import TARGETS, Target, get_target
 from bitmlir.runtime.bundle import STAGES
-from bitmlir.spec import RESULTS, MatmulSpec
-from bitmlir.tools.cli import BAD_INPUT, OK, OUR_FAULT, USAGE, read_input, run_tool, write_output
+from bitmlir.spec import RESIDUALS, RESULTS, MatmulSpec
+from bitmlir.tools.cli import BAD_INPUT, OK, OUR_FAULT, USAGE, read_input, run_tool, version_line, write_output
 
 # numpy and MLIR take a quarter of a second to import; --help, the lists and wrong usage do without.
 if TYPE_CHECKING:
@@ -84,15 +83,25 @@ _switch = functools.partial(click.option, is_flag=True)
 @_size("-k", help="matmul: elements in a row of lhs and of rhs.")
 @click.option("--lhs", metavar="ENCODING", help="matmul: such as u1 to u8, i2 to i8, bipolar, ternary, u4@8, u4@row.")
 @click.option("--rhs", metavar="ENCODING", help="matmul: the same for the other operand.")
-@click.option("--out", type=click.Choice(RESULTS), help="matmul: the result's elements; i32 if not given.")
-@_switch("--row-scale", help="matmul: multiply a float result by a number for each row.")
-@_switch("--column-scale", help="matmul: multiply a float result by a number for each column.")
-@_switch("--bias", help="matmul: add a number for each column to a float result.")
+@click.option(
+    "--out",
+    metavar="RESULT",
+    help=f"matmul: the result's elements, {', '.join(RESULTS)}, or an encoding to quantise to; i32 if not given.",
+)
+@_switch("--row-scale", help="matmul: multiply by a float for each row, before rounding or quantising.")
+@_switch("--column-scale", help="matmul: multiply by a float for each column.")
+@_switch("--bias", help="matmul: add a float for each column.")
+@click.option("--residual", type=click.Choice(RESIDUALS), help="matmul: add a matrix of this type to the result.")
+@_switch("--relu", help="matmul: make 0 of what is negative.")
 @_switch("--lhs-tiles", help="matmul: lhs comes with a bitmap of its non-empty tiles.")
 @_switch("--rhs-tiles", help="matmul: rhs comes with a bitmap of its non-empty tiles.")
 @click.option(
     "--target", default="auto", metavar="NAME", callback=_as_target, help="See --list-targets; or auto, what is here."
 )
+@click.option(
+    "--tile", metavar="KEY=VALUE,…", help="Divide products on a GPU so, not as tables and the cost model say."
+)
+@_switch("--explain", help="Print what each launch has to do, how it is divided and why, and the time to expect.")
 @click.option("--emit", type=click.Choice(LEVELS), help="What to print: ptx if not given, llvm on the CPU.")
 @click.option("-o", "output", metavar="FILE", help="Where to write; '-' is standard output, as if not given.")
 @_switch("--no-cache", help="Neither read nor fill the compile cache.")
@@ -111,6 +120,8 @@ def command(
     *,
     source: str | None,
     target: str,
+    tile: str | None,
+    explain: bool,
     emit: str | None,
     output: str | None,
     no_cache: bool,
@@ -134,9 +145,14 @@ def command(
         bitmlir-codegen FILE.mlir --target sm_80 --emit cubin -o kernel.cubin
 
     No GPU is needed to compile for one. --check and --time run the program on the GPU that is present if that can,
-    else compiled for the CPU; they report on standard error, and print the program only if -o or --emit asks for it.
+    else compiled for the CPU; they report on standard error. With these, or with --explain, the program is printed only
+    if -o or --emit asks for it.
     """
-    for asked, answer in ((version, _version), (list_targets, _target_table), (env, _environment)):
+    for asked, answer in (
+        (version, functools.partial(version_line, NAME)),
+        (list_targets, _target_table),
+        (env, _environment),
+    ):
         if asked:
             write_output(output or "-", answer())
             return OK
@@ -145,10 +161,12 @@ def command(
     given = {name: value for name, value in product.items() if value not in (None, False)}
     spec = _product(source, given)
     chosen = _resolved(target)
+    if tile is not None and not chosen.is_gpu:
+        raise click.UsageError(f"--tile: only for GPUs, but the target is '{chosen.name}'")
     level = emit or ("ptx" if chosen.is_gpu else "llvm")
     if level not in (known := _levels(chosen)):
         raise click.UsageError(f"a program for '{chosen.name}' has no level '{level}': expected {', '.join(known)}")
-    program = _Program(spec or read_input(source), "<stdin>" if source == "-" else source, cached=not no_cache)
+    program = _Program(spec or read_input(source), "<stdin>" if source == "-" else source, not no_cache, tile)
     executable = program.compiled(chosen)
     if check or time:
         trial, device = _trial(program, executable, chosen, seed, empty_tiles)
@@ -156,7 +174,9 @@ def command(
             print(f"check: exact ({_checked(trial)} elements, device {device})", file=sys.stderr)
         if time:
             print(f"time: {_summary(trial.time(repeat), program)}, device {device}", file=sys.stderr)
-    if output is not None or emit is not None or not (check or time):
+    if explain:
+        write_output("-", f"{executable.explain()}\n")
+    if output is not None or emit is not None or not (check or time or explain):
         write_output(output or "-", executable.emit(level))
     return OK
 
@@ -171,7 +191,7 @@ def _resolved(name: str) -> Target:
 
 def _levels(target: Target) -> list[str]:
     """The levels that a program for the target has, from high to low."""
-    has = {*stage_pipelines(target), "llvm", "bundle"} | ({"cubin"} if target.is_gpu else set())
+    has = {*stage_pipelines(target), "llvm", "bundle"} | ({"cubin", "explain"} if target.is_gpu else set())
     return [level for level in LEVELS if level in has]
 
 
@@ -180,16 +200,18 @@ def _levels(target: Target) -> list[str]:
 
 @dataclass(frozen=True)
 class _Program:
-    """What is to be compiled, what diagnostics call it, and whether the compile cache is used."""
+    """What is to be compiled, what diagnostics call it, whether the compile cache is used, and the tile asked for."""
 
     content: MatmulSpec | str
     name: str
     cached: bool
+    tile: str | None = None
 
     def compiled(self, target: Target) -> Executable:
         from bitmlir import compiler
 
-        return compiler.compile(self.content, target.name, source=self.name, cached=self.cached)
+        tile = self.tile if target.is_gpu else None  # --check without a GPU runs the program on the CPU
+        return compiler.compile(self.content, target.name, source=self.name, cached=self.cached, tile=tile)
 
 
 def _product(source: str, given: dict[str, Any]) -> MatmulSpec | None:
@@ -260,14 +282,10 @@ def _summary(seconds: Sequence[float], program: _Program) -> str:
 # --- what is known --------------------------------------------------------------------------------
 
 
-def _version() -> str:
-    return f"{NAME} {__version__} (MLIR {metadata.version('xtc-mlir-python-bindings')})\n"
-
-
 def _target_table() -> str:
     rows = [("NAME", "BIT OPERATIONS", "INSTRUCTION", "COPY", "PTX", "SUMMARY")]
     for target in TARGETS.values():
-        operations = ", ".join(target.operations) + (" (emulated)" if target.emulated else "")
+        operations = ", ".join(target.operations)
         needs = (target.instruction or "-", target.copy or "-", target.ptx_features or "-")
         rows.append((target.name, operations, *needs, target.summary))
     return _aligned(rows)

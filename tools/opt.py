@@ -10,13 +10,11 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING
 
-from bitmlir import __version__
 from bitmlir.dialects.errors import PipelineError
 from bitmlir.lowering.passes import PASSES, get_pass, summary
-from bitmlir.tools.cli import BAD_INPUT, OK, read_input, run_tool, write_output
+from bitmlir.tools.cli import BAD_INPUT, OK, read_input, run_tool, version_line, write_output
 
 # MLIR takes a quarter of a second to import; --help, --version and most usage errors do without.
 if TYPE_CHECKING:
@@ -94,7 +92,7 @@ def _parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--list-passes", action=on, help="list our passes and named pipelines")
     parser.add_argument("--show-dialects", action=on, help="list the dialects that are known")
     parser.add_argument("--dump-irdl", action=on, help="print the dialect's definition, for mlir-opt --irdl-file")
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=version_line(NAME))
     args, rest = parser.parse_known_args([_double_dash(argument) for argument in argv])
     if stray := [argument for argument in rest if not argument.startswith("--")]:
         parser.error(f"unexpected argument '{stray[0]}': there is one input file, and options start with '-'")
@@ -138,10 +136,6 @@ def _element(flag: str) -> str:
 
 
 # --- what is known --------------------------------------------------------------------------------
-
-
-def _version() -> str:
-    return f"{NAME} {__version__} (MLIR {metadata.version('xtc-mlir-python-bindings')})"
 
 
 def _pass_list() -> str:

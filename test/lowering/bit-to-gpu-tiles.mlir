@@ -1,5 +1,5 @@
 // RUN: bitmlir-opt %s --bit-to-gpu=target=sm_80 | FileCheck %s
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_90a | FileCheck %s --check-prefixes=CHECK,TMA
+// RUN: bitmlir-opt %s --choose-tiles='target=sm_90a tile=rows=64,columns=256,stages=4' --bit-to-gpu=target=sm_90a | FileCheck %s --check-prefixes=CHECK,TMA
 
 // With bitmaps a kernel first counts the steps that they leave, then goes from set bit to set bit: plane after plane,
 // 32 blocks of 1024 elements a word.

@@ -14,32 +14,30 @@
 //  SM90A: .target sm_90a
 // SM100A: .target sm_100a
 
-// Matrices are packed by vote.
+// Matrices are packed by shifts and exchanges between lanes.
 
 //  CHECK: .entry plane_pack_0
-//  CHECK: vote.sync.ballot.b32
+//  CHECK: shf.l.wrap.b32
+//  CHECK: shfl.sync.bfly.b32
 
 // The product of ±1 with u2.
 
 //  CHECK: .entry plane_matmul_1(
 //   SM75: ldmatrix.sync.aligned.m8n8.x4.shared.b16
 //   SM75: mma.sync.aligned.m8n8k128.row.col.s32.b1.b1.s32.xor.popc
-//   SM80: cp.async.cg.shared.global
-//   SM80: cp.async.commit_group
-//   SM80: cp.async.wait_group
 //   SM80: ldmatrix.sync.aligned.m8n8.x4.shared.b16
 //   SM80: mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc
 //   SM90: mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc
 //  SM90A: .reqntid 256
-//  SM90A: setmaxnreg.dec.sync.aligned.u32
+//  SM90A: griddepcontrol.launch_dependents
+//  SM90A: griddepcontrol.wait
 //  SM90A: mbarrier.try_wait.parity.shared
 //  SM90A: cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes
-//  SM90A: setmaxnreg.inc.sync.aligned.u32
 //  SM90A: wgmma.fence.sync.aligned
-//  SM90A: wgmma.mma_async.sync.aligned.m64n32k256.s32.b1.b1.and.popc
+//  SM90A: wgmma.mma_async.sync.aligned.m64n{{[0-9]+}}k256.s32.b1.b1.and.popc
 //  SM90A: wgmma.commit_group.sync.aligned
 //  SM90A: wgmma.wait_group.sync.aligned
-// SM100A: mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc
+// SM100A: mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32
 
 // Each operation of a float result is rounded by itself: no fused multiply-add.
 

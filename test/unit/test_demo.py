@@ -105,7 +105,8 @@ def test_target_and_speed_are_printed_without_colours_or_wrapping(digits: Run):
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 def test_a_gpu_program_is_left_at_every_level_without_a_gpu(digits: Run, target: str):
     folder = digits.folder / target
-    levels = {"bit.mlir", "planes.mlir", "gpu.mlir", "nvvm.mlir", "llvm.ll", "kernel.ptx", "network.bitmlir"}
+    levels = {"bit.mlir", "planes.mlir", "gpu.mlir", "nvvm.mlir", "llvm.ll", "kernel.ptx"}
+    levels |= {"explain.json", "network.bitmlir"}
     assembled = {"kernel.cubin"} if find_assembler() else set()
     assert {path.name for path in folder.iterdir()} == levels | assembled
     assert f".target {target}\n" in (folder / "kernel.ptx").read_text()

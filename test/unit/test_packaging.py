@@ -49,8 +49,8 @@ def test_the_wheel_puts_only_bitmlir_and_its_metadata_into_site_packages(wheel: 
     assert {member.partition("/")[0] for member in members} == {"bitmlir", f"{name}-{version}.dist-info"}
 
 
-def test_the_wheel_holds_every_python_file_and_the_dialect_in_irdl(members: set[str]):
-    expected = {"bitmlir/dialects/bit.irdl.mlir"}
+def test_the_wheel_holds_every_python_file_the_dialect_in_irdl_and_the_tuning_tables(members: set[str]):
+    expected = {"bitmlir/dialects/bit.irdl.mlir", "bitmlir/tuning/h200.json"}
     for folder, home in HOMES.items():
         expected |= {f"{home}/{path.relative_to(ROOT / folder).as_posix()}" for path in (ROOT / folder).rglob("*.py")}
     assert {member for member in members if not member.partition("/")[0].endswith(".dist-info")} == expected

@@ -10,7 +10,7 @@ import pytest
 from bitmlir.dialects.errors import InputError
 from bitmlir.settings import Settings, settings, table
 
-NAMES = ["BITMLIR_CACHE_DIR", "BITMLIR_CACHE", "BITMLIR_PTXAS", "BITMLIR_DUMP_DIR", "BITMLIR_DEBUG"]
+NAMES = ["BITMLIR_CACHE_DIR", "BITMLIR_CACHE", "BITMLIR_TUNING", "BITMLIR_PTXAS", "BITMLIR_DUMP_DIR", "BITMLIR_DEBUG"]
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +33,23 @@ def test_an_empty_value_means_unset(monkeypatch, name):
 
 
 def test_every_variable_reaches_its_field(monkeypatch, tmp_path):
-    values = {"CACHE_DIR": str(tmp_path), "CACHE": "0", "PTXAS": "/opt/ptxas", "DUMP_DIR": "dumps", "DEBUG": "1"}
+    values = {
+        "CACHE_DIR": str(tmp_path),
+        "CACHE": "0",
+        "TUNING": "t.json",
+        "PTXAS": "/opt/ptxas",
+        "DUMP_DIR": "dumps",
+        "DEBUG": "1",
+    }
     for name, value in values.items():
         monkeypatch.setenv(f"BITMLIR_{name}", value)
     assert settings() == Settings(
-        cache_dir=tmp_path, cache=False, ptxas=Path("/opt/ptxas"), dump_dir=Path("dumps"), debug=True
+        cache_dir=tmp_path,
+        cache=False,
+        tuning=Path("t.json"),
+        ptxas=Path("/opt/ptxas"),
+        dump_dir=Path("dumps"),
+        debug=True,
     )
 
 

@@ -1,0 +1,340 @@
+"""The cost model: how long a product takes at best, how long it may take with a tile, and the tile that may be best.
+
+A block's time goes into its main loop, which the slowest of four resources paces (the matrix unit, shared memory, the
+link to L2, the latency that its stages hide), and into storing tiles, which the next tile's main loop hides if two warp
+groups alternate. All blocks together are held up by what they share: memory, the L2 cache's writes, and the power that
+the card may draw. The constants are fitted to measurements on an H200.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from mlir import ir
+
+from bitmlir.dialects import bit
+from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.layout import TILE_BITS
+from bitmlir.lowering.elements import Chain
+from bitmlir.lowering.gpu.matrices import most_tiles
+from bitmlir.lowering.gpu.memory import element_bytes
+from bitmlir.lowering.gpu.mma_sync import MmaTile
+from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
+from bitmlir.lowering.gpu.tiles import Tile, tiles
+from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
+from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, Placement, WgmmaTile, stores_in_bulk
+from bitmlir.lowering.instructions import LANES
+from bitmlir.lowering.machines import MACHINES, Machine
+from bitmlir.lowering.passes import fail
+from bitmlir.lowering.workload import Workload
+
+__all__ = ["CostModel", "Estimate", "choose_tile", "ranked_tiles", "traffic", "workload_of"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a product costs with a tile; times in seconds.
+
+    Attributes:
+        operations: of the matrix unit, on bits.
+        read_bytes, written_bytes: from and to device memory, each once. l2_bytes: what blocks read, from L2.
+        floor: no kernel can be faster than any of these: "matrix unit", "memory", "launch".
+        seconds: how long it is expected to take.
+        parts: what one block's work adds up to: "launch", "start", "main loop", "storing" (what of it is not hidden),
+            and "held up", for what all blocks share.
+        paced_by: the resource that paces the main loop. held_up_by: the shared one that does most.
+        hides_stores: whether tiles are stored while others are computed.
+        tiles, blocks, waves: output tiles, blocks at a time, and tiles that the busiest block computes.
+    """
+
+    operations: int
+    read_bytes: int
+    written_bytes: int
+    l2_bytes: int
+    floor: dict[str, float]
+    seconds: float
+    parts: dict[str, float]
+    paced_by: str
+    held_up_by: str
+    hides_stores: bool
+    tiles: int
+    blocks: int
+    waves: int
+
+    @property
+    def floor_seconds(self) -> float:
+        """The largest of the floors."""
+        return max(self.floor.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields."""
+        return asdict(self)
+
+
+def workload_of(problem: ProductProblem) -> Workload:
+    """What a product asks of a machine."""
+    op, element = problem.op, set(list(problem.op.body.arguments)[:2])
+    loads = [inner.operands for inner in op.body.operations if inner.operation.name == "memref.load"]
+    by_element = [array.type for array, *indices in loads if element <= set(indices)]
+    return Workload(
+        target=problem.target.name,
+        kind="search" if isinstance(op, bit.PlaneSearchOp) else "matmul",
+        m=problem.m,
+        n=problem.n,
+        k=problem.k,
+        lhs_planes=ir.MemRefType(op.lhs.type).shape[0],
+        rhs_planes=ir.MemRefType(op.rhs.type).shape[0],
+        chains=tuple(len(chain.pairs) for chain in problem.chains),
+        out=f"packed{_result_planes(problem)}" if problem.packed else str(problem.out_type.element_type),
+        reads=sum(element_bytes(ir.MemRefType(type_).element_type) for type_ in by_element),
+        sparse=op.lhs_tiles is not None or op.rhs_tiles is not None,
+        batch=problem.batch,
+        groups=problem.groups or 0,
+    )
+
+
+def _result_planes(problem: ProductProblem) -> int:
+    """Planes of a packed result."""
+    return Encoding.parse(ir.StringAttr(problem.op.attributes["out_encoding"]).value).bits
+
+
+def traffic(reads: Iterable[ir.Value | None], writes: Iterable[ir.Value | None]) -> tuple[int, int]:
+    """Bytes to read and to write, of each memref once; None stands for nothing."""
+    read, written = (sum(map(_bytes, {v for v in values if v is not None})) for values in (reads, writes))
+    return read, written
+
+
+def _bytes(value: ir.Value) -> int:
+    type_ = ir.MemRefType(value.type)
+    return math.prod(type_.shape) * element_bytes(type_.element_type)
+
+
+# --- the model --------------------------------------------------------------------------------------
+
+_SHARPNESS = 5  # of limits that apply at the same time: infinite if the greater hid the lesser wholly
+_L2_SHARE = 0.7  # of the cache, that operands can rely on
+_DRAWN_SHARE = 1e-3  # of the time that bringing in what is new to L2 takes: it tells bands apart
+_CLUSTER_COST = 0.025  # of the time: blocks that wait for each other
+
+_STEP_SECONDS = 0.1e-6  # that a step takes at least: waiting for its stage, starting the unit, and its last result
+_TILE_SECONDS = 0.1e-6  # from the last product of a tile to the first one of the next, beside storing
+
+# Clocks that a thread spends on an element of the result: those of its arithmetic, and for each byte that it stores.
+_PACKED_CLOCKS, _PLAIN_CLOCKS, _BYTE_CLOCKS = 21.0, 38.0, 3.5
+_SCATTERED = 1.6  # times as long where lanes store on their own
+
+# The share of its rate that mma.sync reaches at most, and with each warp that multiplies: others fetch fragments.
+_BUSY, _BUSY_WARP = 0.85, 0.1
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    """How a kernel goes through its output tiles.
+
+    main, store: seconds of a tile's main loop and of storing it. drawn: bytes that waves of tiles bring in anew, if
+    each finds nothing of the one before.
+    """
+
+    main: float
+    paced_by: str
+    store: float
+    alternate: bool
+    tiles: int
+    blocks: int
+    waves: int
+    l2_bytes: int
+    drawn: float = 0.0
+    slowdown: float = 1.0
+
+    @property
+    def visible_store(self) -> float:
+        """Seconds of storing that no main loop hides."""
+        if not self.alternate:
+            return self.waves * self.store
+        # Two tiles take their main loops, or one tile's whole way; the last one's storing is always seen.
+        more = max(0.0, self.store - self.main)
+        return (self.waves - 1) // 2 * more + self.store
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """The model for one product on one machine."""
+
+    problem: ProductProblem
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The machine that it is judged on."""
+        return MACHINES[self.problem.target.name]
+
+    @cached_property
+    def work(self) -> Workload:
+        """What the product asks for."""
+        return workload_of(self.problem)
+
+    @cached_property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes that must be read and written, each once."""
+        op = self.problem.op
+        loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
+        return traffic((op.lhs, op.rhs, op.lhs_tiles, op.rhs_tiles, *loads), (op.out, op.out_sums))
+
+    @cached_property
+    def store_clocks(self) -> float:
+        """Clocks that a thread spends on an element of the result."""
+        if self.problem.packed:
+            return _PACKED_CLOCKS * _result_planes(self.problem) ** 0.5
+        return _PLAIN_CLOCKS + _BYTE_CLOCKS * element_bytes(self.problem.out_type.element_type)
+
+    @cached_property
+    def floor(self) -> dict[str, float]:
+        """Seconds that no kernel can beat."""
+        return {
+            "matrix unit": self.work.operations / self.machine.operations_per_second,
+            "memory": sum(self.traffic) / self.machine.memory_bytes_per_second,
+            "launch": self.machine.launch_seconds,
+        }
+
+    def estimate(self, tile: Tile) -> Estimate:
+        """What the product costs with a tile, which must be legal for it."""
+        schedule = self._mma_schedule(tile) if isinstance(tile, MmaTile) else self._wgmma_schedule(tile)
+        machine, (read, written) = self.machine, self.traffic
+        main, storing = schedule.waves * schedule.main, schedule.visible_store
+        own = machine.start_seconds + main + storing
+        cached = read <= _L2_SHARE * machine.l2_bytes
+        limits = {
+            "memory": (read if cached else max(read, schedule.drawn)) / machine.memory_bytes_per_second,
+            "writes": written / machine.write_bytes_per_second,
+        }
+        if machine.watts is not None:
+            amounts = (self.work.operations, schedule.l2_bytes, written)
+            limits["power"] = sum(a * b for a, b in zip(amounts, machine.joules, strict=True)) / machine.watts
+        together = math.fsum(limit**_SHARPNESS for limit in (own, *limits.values())) ** (1 / _SHARPNESS)
+        together += _DRAWN_SHARE * schedule.drawn / machine.memory_bytes_per_second
+        together *= schedule.slowdown
+        launch = machine.launch_seconds + (machine.memset_seconds if self._clears else 0)
+        parts = {"launch": launch, "start": machine.start_seconds, "main loop": main, "storing": storing}
+        return Estimate(
+            operations=self.work.operations,
+            read_bytes=read,
+            written_bytes=written,
+            l2_bytes=schedule.l2_bytes,
+            floor=self.floor,
+            seconds=launch + together,
+            parts=parts | {"held up": together - own},
+            paced_by=schedule.paced_by,
+            held_up_by=max(limits, key=lambda name: limits[name]),
+            hides_stores=schedule.alternate,
+            tiles=schedule.tiles,
+            blocks=schedule.blocks,
+            waves=schedule.waves,
+        )
+
+    @property
+    def _clears(self) -> bool:
+        """Whether memory is cleared before the launch: wgmma kernels need it only for the keys of a search."""
+        is_search = isinstance(self.problem.op, bit.PlaneSearchOp)
+        return is_search or (self.problem.packed and self.problem.target.copy != "tma")
+
+    def _steps(self, chains: list[Chain]) -> int:
+        """Stages of the ring for one output tile."""
+        return sum(len(chain.pairs) for chain in chains) * ceil_div(self.problem.k, TILE_BITS)
+
+    @cached_property
+    def _multiprocessor_operations(self) -> float:
+        """Operations a second of one multiprocessor."""
+        return self.machine.operations_per_second / self.machine.multiprocessors
+
+    def _wgmma_schedule(self, tile: WgmmaTile) -> _Schedule:
+        problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
+        place = Placement.of(problem, tile)
+        steps = self._steps(problem.chains[:1] if tile.planes > 1 else problem.chains)
+        columns, groups = tile.instruction_columns, tile.rows // GROUP_ROWS
+        read_shared = (tile.rows + groups * columns) * BLOCK_BYTES  # each warp group reads all columns
+        from_l2 = (tile.rows + columns // tile.cluster) * BLOCK_BYTES
+        paces = {
+            "matrix unit": 2 * tile.rows * columns * TILE_BITS / self._multiprocessor_operations,
+            "shared memory": (read_shared + tile.stage_bytes) / (machine.shared_bytes_per_clock * clock),
+            "link to L2": from_l2 / (machine.l2_bytes_per_clock * clock),
+            "latency": max(machine.latency_seconds / (tile.stages - 1), _STEP_SECONDS),
+        }
+        paced_by = max(paces, key=lambda name: paces[name])
+        elements = tile.rows * columns // (tile.sharers * GROUP_THREADS)  # of a thread
+        store = elements * self.store_clocks / clock
+        store *= 1 if problem.packed or stores_in_bulk(problem, tile) else _SCATTERED
+        store *= max(1.0, tile.sharers / 2)  # the groups that share a tile take turns
+        store += _TILE_SECONDS
+        waves, height = ceil_div(place.tiles, place.clusters), tile.rows * tile.cluster
+        return _Schedule(
+            main=steps * paces[paced_by],
+            paced_by=paced_by,
+            store=store,
+            alternate=tile.alternate,
+            tiles=place.tiles * tile.cluster,
+            blocks=place.clusters * tile.cluster,
+            waves=waves,
+            l2_bytes=place.tiles * tile.cluster * steps * from_l2,
+            drawn=waves * self._footprint(height, tile.columns, place.band, place.clusters, tile.swapped),
+            slowdown=1 + _CLUSTER_COST * (tile.cluster > 1),
+        )
+
+    def _footprint(self, rows: int, columns: int, band: int, together: int, swapped: bool = False) -> int:
+        """Bytes of the operands that so many tiles cover, `band` of them one below the other."""
+        planes = (self.work.lhs_planes, self.work.rhs_planes)
+        row_planes, column_planes = reversed(planes) if swapped else planes
+        down = min(band, together)
+        covered = down * rows * row_planes + ceil_div(together, down) * columns * column_planes
+        return covered * self.problem.row_bytes
+
+    def _mma_schedule(self, tile: MmaTile) -> _Schedule:
+        problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
+        down, across = ceil_div(problem.m, tile.rows), ceil_div(problem.covered_columns, tile.columns)
+        tiles_in_all = most_tiles(problem, down, across, tile.rows)
+        together = max(1, min(tile.blocks, tiles_in_all // machine.multiprocessors))  # blocks on a multiprocessor
+        warps = tile.consumers * together
+        fragments = tile.consumers * (tile.warp_rows + tile.warp_columns) * BLOCK_BYTES
+        unit = self._multiprocessor_operations * min(_BUSY, _BUSY_WARP * warps)
+        paces = {
+            "matrix unit": 2 * tile.rows * tile.columns * TILE_BITS * together / unit,
+            "shared memory": (fragments + tile.stage_bytes) * together / (machine.shared_bytes_per_clock * clock),
+            "link to L2": tile.stage_bytes * together / (machine.l2_bytes_per_clock * clock),
+            "latency": max(machine.latency_seconds / (tile.stages - 1), _STEP_SECONDS),
+        }
+        paced_by = max(paces, key=lambda name: paces[name])
+        elements = tile.warp_rows * tile.warp_columns // LANES  # of a thread
+        steps, blocks = self._steps(problem.chains), min(tiles_in_all, machine.multiprocessors * together)
+        waves = ceil_div(tiles_in_all, blocks)
+        return _Schedule(
+            main=steps * paces[paced_by],
+            paced_by=paced_by,
+            store=_TILE_SECONDS
+            + elements * self.store_clocks * _SCATTERED / clock / together,  # others multiply meanwhile
+            alternate=False,
+            tiles=tiles_in_all,
+            blocks=blocks,
+            waves=waves,
+            l2_bytes=tiles_in_all * steps * tile.stage_bytes,
+            drawn=waves * self._footprint(tile.rows, tile.columns, tile.raster, blocks),
+        )
+
+
+# --- choosing ---------------------------------------------------------------------------------------
+
+
+def ranked_tiles(problem: ProductProblem) -> list[tuple[Tile, Estimate]]:
+    """All legal tiles with their estimates, the best first."""
+    model = CostModel(problem)
+    return sorted(((tile, model.estimate(tile)) for tile in tiles(problem)), key=lambda pair: pair[1].seconds)
+
+
+def choose_tile(problem: ProductProblem) -> Tile:
+    """The tile that the model expects to be the fastest."""
+    model = CostModel(problem)
+    legal = list(tiles(problem, fewer_stages=False))
+    if not legal:
+        fail(problem.op, f"no tile of {problem.target.name} can compute this: split the product into smaller ones")
+    return min(legal, key=lambda tile: model.estimate(tile).seconds)

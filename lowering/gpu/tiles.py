@@ -1,0 +1,256 @@
+"""Tiles of kernels: as an attribute of the IR and as text, which of them a problem can have, and all there are.
+
+A tile is a record of its kernel family: `WgmmaTile` where operands come by TMA, else `MmaTile`. In the IR it is the
+attribute `tile` of the operation, {alternate, columns = 256 : i64, rows = 64 : i64, …}: fields at their defaults are
+left out, and those that are switched on are units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlir import ir
+
+from bitmlir.dialects.errors import InputError
+from bitmlir.dialects.faults import tile_fault
+from bitmlir.lowering.gpu.mma_sync import MmaTile, mma_tile_fault, mma_tiles
+from bitmlir.lowering.gpu.product import ProductProblem, ceil_div
+from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, MOST_REGISTERS, Placement, SharedLayout, WgmmaTile, stackable
+from bitmlir.lowering.instructions import WGMMA_COLUMNS, wgmma
+from bitmlir.lowering.passes import fail
+from bitmlir.lowering.targets import Target
+
+__all__ = [
+    "Fields",
+    "Tile",
+    "fault_of",
+    "given_tile",
+    "make_tile",
+    "parse_fields",
+    "read_fields",
+    "tile_attribute",
+    "tile_fields",
+    "tile_text",
+    "tiles",
+]
+
+Tile = WgmmaTile | MmaTile
+Fields = Mapping[str, int | bool]  # of a tile, without those at their defaults
+
+# --- as fields, text and attribute ------------------------------------------------------------------
+
+
+def make_tile(target: Target, fields: Fields) -> Tile:
+    """The tile with these fields, of the target's kernel family.
+
+    Raises:
+        InputError: a field that such tiles do not have, one that is missing, or one that is not of its type.
+    """
+    family = WgmmaTile if target.copy == "tma" else MmaTile
+    known = {field.name: field for field in dataclasses.fields(family)}
+    for name, value in fields.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else f": expected {', '.join(known)}"
+            raise InputError(f"a tile for {target.name} has no field '{name}'{hint}")
+        is_switch, came = known[name].type == "bool", type(value)
+        if came is not (bool if is_switch else int) or (not is_switch and value < 0):
+            expected = "a switch" if is_switch else "a whole number"
+            raise InputError(f"the field '{name}' of a tile must be {expected}, but is {value!r}")
+    if missing := [n for n, field in known.items() if field.default is dataclasses.MISSING and n not in fields]:
+        raise InputError(f"a tile for {target.name} needs its {' and '.join(missing)}")
+    values: dict[str, Any] = dict(fields)
+    return family(**values)
+
+
+def tile_fields(tile: Tile) -> dict[str, int | bool]:
+    """The fields of a tile that are not at their defaults.
+
+    Example:
+        >>> tile_fields(WgmmaTile(64, 256, 4, alternate=True))
+        {'rows': 64, 'columns': 256, 'stages': 4, 'alternate': True}
+    """
+    return {f.name: value for f in dataclasses.fields(tile) if (value := getattr(tile, f.name)) != f.default}
+
+
+def tile_text(tile: Tile) -> str:
+    """A tile as people write it, and `parse_fields` reads it.
+
+    Example:
+        >>> tile_text(WgmmaTile(64, 256, 4, alternate=True))
+        'rows=64,columns=256,stages=4,alternate'
+    """
+    return ",".join(name if value is True else f"{name}={value}" for name, value in tile_fields(tile).items())
+
+
+def parse_fields(text: str) -> dict[str, int | bool]:
+    """The fields that a text names; one without a value is a switch.
+
+    Raises:
+        InputError: it is no list of NAME=NUMBER and NAME.
+
+    Example:
+        >>> parse_fields("rows=64,columns=256,stages=4,alternate")
+        {'rows': 64, 'columns': 256, 'stages': 4, 'alternate': True}
+    """
+    fields: dict[str, int | bool] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([a-z_]+)(?:\s*=\s*(\d+))?\s*", part)
+        if match is None or match[1] in fields:
+            raise InputError(f"a tile is written rows=64,columns=256,stages=4,alternate, but here stands {part!r}")
+        fields[match[1]] = True if match[2] is None else int(match[2])
+    return fields
+
+
+def tile_attribute(tile: Tile) -> ir.DictAttr:
+    """The attribute for a tile."""
+    i64 = ir.IntegerType.get_signless(64)
+    return ir.DictAttr.get(
+        {n: ir.UnitAttr.get() if v is True else ir.IntegerAttr.get(i64, v) for n, v in tile_fields(tile).items()}
+    )
+
+
+def read_fields(attribute: ir.Attribute) -> dict[str, int | bool]:
+    """The fields in an attribute that `bit-verify` has found sound."""
+    items = {item.name: item.attr for item in ir.DictAttr(attribute)}
+    return {name: True if isinstance(v, ir.UnitAttr) else ir.IntegerAttr(v).value for name, v in items.items()}
+
+
+# --- legality ---------------------------------------------------------------------------------------
+
+
+def fault_of(problem: ProductProblem, tile: Tile) -> str | None:
+    """Why a tile cannot be used for a problem; None if it can."""
+    if _too_many(problem, tile):
+        return "the result would have more tiles than blocks can count in 31 bits"
+    if isinstance(tile, MmaTile):
+        return mma_tile_fault(tile, problem.target)
+    return _wgmma_fault(problem, tile)
+
+
+_MOST_TILES = 1 << 31
+
+
+def _too_many(problem: ProductProblem, tile: Tile) -> bool:
+    rows, columns = problem.m, problem.covered_columns
+    if isinstance(tile, WgmmaTile) and tile.swapped:
+        rows, columns = columns, rows
+    return ceil_div(rows, max(tile.rows, 1)) * ceil_div(columns, max(tile.columns, 1)) * problem.batch >= _MOST_TILES
+
+
+_OTHER_REGISTERS = 26  # what ptxas needs beside the accumulators
+
+
+def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
+    if tile.rows not in (GROUP_ROWS, 2 * GROUP_ROWS, 3 * GROUP_ROWS) or tile.columns % 8 or not tile.columns:
+        return f"rows must be {GROUP_ROWS}, {2 * GROUP_ROWS} or {3 * GROUP_ROWS}, and columns a multiple of 8"
+    if min(tile.stages, tile.cluster, tile.band, tile.planes) < 1 or tile.stages < 2:
+        return "stages must be at least 2, and cluster, band and planes at least 1"
+    try:
+        registers = len(wgmma(tile.instruction_columns).accumulator.registers)
+    except ValueError as error:
+        return str(error)
+    registers *= 1 if tile.planes > 1 else len(problem.chains)  # all are alive until the epilogue
+    most = min((1 << 16) // tile.threads // 8 * 8, MOST_REGISTERS)
+    if registers + _OTHER_REGISTERS > most:
+        return f"{tile.consumers} warp groups leave {most} registers a thread, too few for {registers} accumulators"
+    if tile.alternate and (tile.rows != GROUP_ROWS or tile.swapped):
+        return f"warp groups that alternate have tiles of {GROUP_ROWS} rows, on sides that are not swapped"
+    sparse = problem.op.lhs_tiles is not None or problem.op.rhs_tiles is not None
+    if tile.planes > 1 and (not tile.swapped or sparse or tile.planes != stackable(problem.chains)):
+        return "planes side by side must be all planes of lhs, on swapped sides, without bitmaps"
+    if tile.swapped and problem.packed:
+        return "a packed result cannot be made on swapped sides"
+    if problem.packed and tile.columns % 32:
+        return "a packed result needs tiles of whole words"
+    if problem.groups is not None and (tile.swapped or tile.cluster > 1):
+        return "groups of rows need sides as they are and no clusters"
+    if tile.cluster not in (1, 2, 4):
+        return f"a cluster has 1, 2 or 4 blocks, not {tile.cluster}"
+    if tile.cluster > 1 and (sparse or tile.swapped or tile.columns // tile.cluster % 8):
+        return "clusters need dense operands, sides as they are, and columns that divide into parts of 8"
+    needed, room = SharedLayout.of(problem, tile).bytes, problem.target.shared_bytes
+    if needed > room:
+        return f"{needed} bytes of shared memory are needed, but a block has {room}"
+    return None
+
+
+def given_tile(problem: ProductProblem) -> Tile | None:
+    """The tile that the operation asks for, if it does; one that cannot be is an error there."""
+    op = problem.op
+    if op.tile is None:
+        return None
+    if fault := tile_fault(op.tile):
+        fail(op, fault)
+    try:
+        tile = make_tile(problem.target, read_fields(op.tile))
+    except InputError as error:
+        fail(op, str(error))
+    if fault := fault_of(problem, tile):
+        fail(op, f"the tile {tile_text(tile)} is not possible here: {fault}")
+    return tile
+
+
+# --- all of them ------------------------------------------------------------------------------------
+
+_BANDS = (8, 16, 4, 32, 1)  # what is mostly best comes first: of equals the first is taken
+_MOST_STAGES = 12
+
+
+def tiles(problem: ProductProblem, fewer_stages: bool = True) -> Iterator[Tile]:
+    """All tiles that are worth a thought for a problem, and legal; with as many stages as fit and, if asked, fewer."""
+    return (tile for tile in _tiles(problem, fewer_stages) if not _too_many(problem, tile))
+
+
+def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
+    if problem.target.copy != "tma":
+        for tile, band in itertools.product(mma_tiles(problem.target), _BANDS):
+            if band == 1 or band < 2 * ceil_div(problem.m, tile.rows):
+                yield dataclasses.replace(tile, raster=band)
+        return
+    for shape in _wgmma_shapes(problem):
+        most = _most_stages(problem, shape)
+        # Few stages leave room for nothing else, as blocks have a multiprocessor each; they are there to compare with.
+        counts = {most, most - 1, most // 2} if fewer_stages else {most}
+        for stages in sorted(counts - {-1, 0, 1}, reverse=True):
+            tile = dataclasses.replace(shape, stages=stages)
+            place = Placement.of(problem, tile)
+            if tile.alternate and place.tiles <= place.clusters:
+                continue  # a block has a single tile
+            bands = (1,) if tile.swapped else _BANDS
+            for band in (band for band in bands if band == 1 or band < 2 * place.down):
+                yield dataclasses.replace(tile, band=band)
+
+
+def _wgmma_shapes(problem: ProductProblem) -> Iterator[WgmmaTile]:
+    """The distinct structures, with stages and band left open."""
+    for columns in reversed(WGMMA_COLUMNS):
+        if columns < 2 * ceil_div(problem.covered_columns, 8) * 8:
+            yield from (
+                WgmmaTile(rows, columns, 2, cluster, alternate=alternate)
+                for (rows, alternate), cluster in itertools.product(
+                    ((64, True), (128, False), (192, False), (64, False)), (1, 2)
+                )
+                if rows == GROUP_ROWS or rows * cluster < 2 * problem.m
+            )
+        height = ceil_div(problem.m, 8) * 8
+        for planes, rows in itertools.product(sorted({1, stackable(problem.chains)}, reverse=True), (64, 128, 192)):
+            # The rows' operand is read anew for every tile of columns: there should be few.
+            if columns < 2 * height and 2 * columns >= min(height, WGMMA_COLUMNS[-1] // planes):
+                yield WgmmaTile(rows, columns, 2, swapped=True, planes=planes)
+
+
+def _most_stages(problem: ProductProblem, shape: WgmmaTile) -> int:
+    """How many stages fit; 0 if the shape is not legal for other reasons."""
+    if _wgmma_fault(problem, shape) is not None:
+        return 0
+    spare = problem.target.shared_bytes - SharedLayout.of(problem, shape).bytes
+    most = min(_MOST_STAGES, shape.stages + spare // shape.stage_bytes)
+    # Barriers and padding take a little too.
+    fits = SharedLayout.of(problem, dataclasses.replace(shape, stages=most)).bytes <= problem.target.shared_bytes
+    return most if fits else most - 1

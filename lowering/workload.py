@@ -1,0 +1,99 @@
+"""What a product asks of a machine, whatever its tiles: how tuning tables and the cost model know a problem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+__all__ = ["Workload"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A product of bit planes.
+
+    Attributes:
+        target: the name of the chip's target.
+        kind: "matmul" or "search".
+        m, n, k: rows of lhs, rows of rhs, elements of a row.
+        lhs_planes, rhs_planes: bit planes of the operands.
+        chains: products of two planes that share an accumulator, for each accumulator: (6,) is Horner's rule over two
+            by three planes, (3, 3) its rule for each plane of lhs.
+        out: the type of the result's elements, or "packed<p>" for a packed result of p planes.
+        reads: bytes that the epilogue reads for each element, of a residual say.
+        sparse: whether an operand has a bitmap of its tiles.
+        batch: so many such products at once.
+        groups: rows of lhs are in so many groups, each with a rhs of its own; 0 for one rhs.
+    """
+
+    target: str
+    kind: str
+    m: int
+    n: int
+    k: int
+    lhs_planes: int
+    rhs_planes: int
+    chains: tuple[int, ...]
+    out: str
+    reads: int = 0
+    sparse: bool = False
+    batch: int = 1
+    groups: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """Products of two planes."""
+        return sum(self.chains)
+
+    @property
+    def operations(self) -> int:
+        """Of the matrix unit, on bits: 2·m·n·k for each pair of planes."""
+        return 2 * self.m * self.n * self.k * self.pairs * self.batch
+
+    @property
+    def kinship(self) -> tuple[Any, ...]:
+        """What problems of one class have in common: all but the sizes."""
+        return tuple(getattr(self, field.name) for field in fields(self) if field.name not in ("m", "n", "k", "batch"))
+
+    def distance(self, other: Workload) -> float:
+        """How far the sizes of another problem are away: 0 for the same, 1 for twice one size, inf for another class.
+
+        Example:
+            >>> one = Workload("sm_90a", "matmul", 64, 64, 1024, 1, 1, (1,), "i32")
+            >>> one.distance(Workload("sm_90a", "matmul", 128, 64, 512, 1, 1, (1,), "i32"))
+            2.0
+        """
+        if self.kinship != other.kinship:
+            return math.inf
+        sizes = zip((self.m, self.n, self.k, self.batch), (other.m, other.n, other.k, other.batch), strict=True)
+        return sum(abs(math.log2(a / b)) for a, b in sizes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that are not at their defaults."""
+        known = {field.name: field.default for field in fields(self)}
+        return {name: value for name, value in asdict(self).items() if value != known[name]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Workload:
+        """What `to_json` wrote.
+
+        Raises:
+            TypeError, ValueError: a field is unknown, missing, or not of its type.
+        """
+        work = cls(**{**values, "chains": tuple(values["chains"])})
+        for field in fields(cls):
+            value = getattr(work, field.name)
+            if field.type in ("int", "str", "bool") and type(value).__name__ != field.type:
+                raise TypeError(f"{field.name} must be of type {field.type}, but is {value!r}")
+        sizes = (work.m, work.n, work.k, work.lhs_planes, work.rhs_planes, work.batch, *work.chains)
+        if not all(type(size) is int and size >= 1 for size in sizes):
+            raise ValueError("sizes must be whole numbers of at least 1")
+        return work
+
+    def __str__(self) -> str:
+        sizes = f"{self.m}×{self.n}×{self.k}" if self.batch == 1 else f"{self.batch} × {self.m}×{self.n}×{self.k}"
+        sizes += f" in {self.groups} groups" if self.groups else ""
+        planes = f"{self.lhs_planes} × {self.rhs_planes} plane{'s' if self.pairs > 1 else ''}"
+        return f"{self.kind} {sizes}, {planes} → {self.out}{', with bitmaps' if self.sparse else ''}"

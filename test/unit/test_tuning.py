@@ -1,0 +1,218 @@
+"""Tuning tables: as files, which of them are used, and that compiling takes their tiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitmlir import compiler, tuning
+from bitmlir.dialects.errors import InputError
+from bitmlir.lowering.targets import get_target
+from bitmlir.lowering.tuning_table import FORMAT, Entry, TuningTable
+from bitmlir.lowering.workload import Workload
+from bitmlir.runtime.driver import Device
+from bitmlir.spec import MatmulSpec
+from bitmlir.tools.bench.tune import candidates
+
+SPEC = MatmulSpec(m=130, n=200, k=300, lhs="bipolar", rhs="bipolar")
+WORK = Workload("sm_90a", "matmul", 130, 200, 300, 1, 1, (1,), "i32")
+TILE: dict[str, int | bool] = {"rows": 64, "columns": 48, "stages": 3}
+TABLE = TuningTable({"name": "NVIDIA H200"}, "a test", (Entry(WORK, TILE, 3e-6, {"date": "2026-11-21", "note": [1]}),))
+HOPPER = get_target("sm_90a")
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BITMLIR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("BITMLIR_TUNING", raising=False)
+    present(monkeypatch, None)
+
+
+def present(monkeypatch: pytest.MonkeyPatch, name: str | None, capability: tuple[int, int] = (9, 0)) -> None:
+    """Make this the GPU that is there."""
+    device = None if name is None else Device(0, name, capability, 132, 232448, 0)
+    monkeypatch.setattr(Device, "find", classmethod(lambda cls: device))
+
+
+def tile_of(planes: str) -> str:
+    return re.findall(r"tile = ({.*?})", planes)[0]
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+
+def test_a_table_comes_back_from_its_file_whole(tmp_path: Path) -> None:
+    TABLE.save(tmp_path / "deep" / "table.json")
+    assert TuningTable.load(tmp_path / "deep" / "table.json") == TABLE
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["table.json"]
+
+
+def test_a_new_entry_replaces_the_one_for_the_same_workload_alone() -> None:
+    other = Entry(dataclasses.replace(WORK, k=301), TILE, 1e-6)
+    newer = Entry(WORK, {**TILE, "stages": 4}, 2e-6)
+    merged = TABLE.merged([other]).merged([newer])
+    assert merged.entries == (newer, other)
+    assert merged.digest != TABLE.digest
+
+
+def test_a_table_finds_the_same_and_near_problems_of_a_class() -> None:
+    assert TABLE.find(WORK) == TABLE.entries[0]
+    assert TABLE.find(dataclasses.replace(WORK, m=131)) is None
+    assert TABLE.near(dataclasses.replace(WORK, m=131)) == [TABLE.entries[0]]
+    for changed in (
+        {"m": 261},
+        {"m": 200, "n": 320},
+        {"out": "f16"},
+        {"rhs_planes": 2},
+        {"chains": (2,)},
+        {"reads": 4},
+    ):
+        assert TABLE.near(dataclasses.replace(WORK, **changed)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "1"},
+        {"format": None},
+        {"device": {}},
+        {"device": "NVIDIA H200"},
+        {"entries": 3},
+        {"entries": [{}]},
+        {"entries": [{"workload": WORK.to_json(), "tile": {"rows": "64"}, "seconds": 1}]},
+        {"entries": [{"workload": WORK.to_json(), "tile": {"rows": 64}, "seconds": "soon"}]},
+        {"entries": [{"workload": {**WORK.to_json(), "m": 0}, "tile": {}, "seconds": 1}]},
+        {"entries": [{"workload": {**WORK.to_json(), "m": "8"}, "tile": {}, "seconds": 1}]},
+        {"entries": [{"workload": {**WORK.to_json(), "size": 8}, "tile": {}, "seconds": 1}]},
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / "t.json").write_text(json.dumps(json.loads(TABLE.to_json()) | change))
+    with pytest.raises(InputError, match=r"t\.json is not a tuning table .*: remove it, or write it anew"):
+        TuningTable.load(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"t\.json is not a tuning table"):
+        TuningTable.load(tmp_path / "t.json")
+
+
+def test_a_newer_file_asks_for_a_newer_bitmlir(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(json.dumps({"format": FORMAT + 1}))
+    with pytest.raises(
+        InputError, match=rf"has format {FORMAT + 1}, but this bitmlir reads up to {FORMAT}: upgrade it"
+    ):
+        TuningTable.load(tmp_path / "t.json")
+
+
+def test_a_table_that_cannot_be_written_or_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write the tuning table"):
+        TABLE.save(tmp_path / "file" / "t.json")
+    with pytest.raises(InputError, match="cannot read the tuning table"):
+        TuningTable.load(tmp_path / "nothing.json")
+
+
+# --- which tables count ------------------------------------------------------------------------------
+
+
+def test_tables_are_looked_into_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    TABLE.save(tmp_path / "named.json")
+    TABLE.save(tuning.user_table_path("NVIDIA H200"))
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "named.json"))
+    assert [source.path.name for source in tuning.tables_for(HOPPER)] == ["named.json", "nvidia-h200.json", "h200.json"]
+    assert tuning.tables_for(get_target("cpu")) == ()
+    assert tuning.tables_for(get_target("sm_80")) == ()  # there are no entries for it
+
+
+def test_a_table_of_another_device_is_ignored_with_a_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    TABLE.save(tmp_path / "named.json")
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "named.json"))
+    present(monkeypatch, "NVIDIA H100")
+    with caplog.at_level(logging.WARNING, "bitmlir"):
+        assert tuning.tables_for(HOPPER) == ()
+    assert caplog.messages == [
+        f"the tuning table {tmp_path / 'named.json'} is of NVIDIA H200, not of NVIDIA H100: ignored for sm_90a"
+    ]
+
+
+def test_a_gpu_that_the_target_is_not_for_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    present(monkeypatch, "NVIDIA A100", (8, 0))
+    assert [source.path.name for source in tuning.tables_for(HOPPER)] == ["h200.json"]
+
+
+def test_the_variable_must_name_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "nothing.json"))
+    with pytest.raises(InputError, match=r"BITMLIR_TUNING='.*nothing\.json': there is no such file"):
+        compiler.compile(SPEC, "sm_90a")
+
+
+def test_a_corrupt_table_is_refused_before_compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("{")
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "t.json"))
+    with pytest.raises(InputError, match="is not a tuning table"):
+        compiler.compile(SPEC, "sm_90a")
+
+
+# --- compiling ---------------------------------------------------------------------------------------
+
+
+def test_compiling_takes_the_tile_in_the_table_and_caches_by_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    TABLE.save(tmp_path / "t.json")
+    by_model = compiler.compile(SPEC, "sm_90a")
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "t.json"))
+    tuned = compiler.compile(SPEC, "sm_90a")
+    by_hand = compiler.compile(SPEC, "sm_90a", tile="rows=64,columns=32,stages=4")
+    assert by_model.explain().launches[0].tile_source == "cost model"
+    assert tuned.explain().launches[0].tile_source == "tuned: t.json, NVIDIA H200, 2026-11-21"
+    assert tile_of(str(tuned.emit("planes"))) == "{columns = 48 : i64, rows = 64 : i64, stages = 3 : i64}"
+    assert tile_of(str(by_hand.emit("planes"))) == "{columns = 32 : i64, rows = 64 : i64, stages = 4 : i64}"
+    TABLE.merged([Entry(WORK, {**TILE, "stages": 5}, 1e-6)]).save(tmp_path / "t.json")
+    assert "stages=5" in str(compiler.compile(SPEC, "sm_90a").explain())
+
+
+@pytest.mark.parametrize("tile", [{"rows": 64}, {"rows": 64, "columns": 4096, "stages": 3}, {"depth": 3}])
+def test_a_tile_that_kernels_no_longer_have_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tile: dict[str, int | bool]
+) -> None:
+    TuningTable(TABLE.device, "", (Entry(WORK, tile, 3e-6),)).save(tmp_path / "t.json")
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "t.json"))
+    assert compiler.compile(SPEC, "sm_90a").explain().launches[0].tile_source == "cost model"
+
+
+def test_a_tile_is_refused_where_there_are_none() -> None:
+    with pytest.raises(InputError, match="tiles are for GPU kernels, but the target is 'cpu'"):
+        compiler.compile(SPEC, "cpu", tile="rows=64,columns=32,stages=4")
+
+
+# --- the shipped table -------------------------------------------------------------------------------
+
+SHIPPED = TuningTable.load(Path(tuning.__file__).parent / "h200.json")
+
+
+def test_the_shipped_table_says_what_it_was_measured_on_and_how() -> None:
+    assert SHIPPED.device_name == "NVIDIA H200"
+    assert SHIPPED.source
+    assert all(entry.details["date"] and entry.details["timings"] for entry in SHIPPED.entries)
+    assert len({entry.workload for entry in SHIPPED.entries}) == len(SHIPPED.entries)
+
+
+def test_large_products_of_signs_are_compiled_by_the_shipped_table() -> None:
+    spec = MatmulSpec(8192, 8192, 8192, "bipolar", "bipolar")
+    workload, ranked = candidates(spec, HOPPER)
+    entry = SHIPPED.find(workload)
+    assert entry is not None
+    shape = {name: value for name, value in entry.tile.items() if name != "band"}
+    assert any(shape.items() <= candidate.tile.items() for candidate in ranked)
