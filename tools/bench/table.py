@@ -1,0 +1,90 @@
+"""A report as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bitmlir.tools.bench.report import Limits, Point, Report
+from bitmlir.tools.bench.rivals import RIVALS
+
+__all__ = ["print_report"]
+
+_WIDTH = 120  # where the output is no terminal
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """A table for each suite, and what it was measured on."""
+    console = console or Console(width=None if Console().is_terminal else _WIDTH)
+    for suite, points in groupby(report.points, key=lambda point: point.suite):
+        console.print(_table(suite, list(points)))
+    for line in _remarks(report):
+        console.print(Text(line))
+
+
+def _table(suite: str, points: list[Point]) -> Table:
+    rivals = [name for name in RIVALS if any(name in point.rivals for point in points)]
+    table = Table(title=suite, title_justify="left", title_style="bold")
+    for heading in ("size", "operands → result", "target"):
+        table.add_column(heading)
+    for heading in ("time", "POPS", "sustained", "GB/s", "of the limit", *(f"{name} takes" for name in rivals)):
+        table.add_column(heading, justify="right")
+    table.add_column("exact")
+    for point in points:
+        times = (_cell(point.times_faster(name), "{:.2f} ×") for name in rivals)
+        table.add_row(point.size, point.kind, point.target, *_speeds(point), *times, _exact(point))
+    return table
+
+
+def _speeds(point: Point) -> Iterator[str]:
+    yield _time(point.seconds)
+    yield _cell(point.rate(point.operations * 1e-15) if point.operations else None, "{:.3g}")
+    sustained = point.timing and point.timing.sustained
+    yield _cell(point.operations * 1e-15 / sustained if sustained and point.operations else None, "{:.3g}")
+    yield _cell(point.rate(point.bytes * 1e-9), "{:.0f}")
+    yield _cell(point.fraction, f"{{:.0%}} {point.bound}")
+
+
+def _exact(point: Point) -> Text:
+    if point.exact:
+        return Text("yes", "green")
+    return Text("not measured" if point.timing is None else "NO", "bold red")
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    unit, factor = ("µs", 1e6) if seconds < 1e-3 else ("ms", 1e3)
+    return f"{seconds * factor:.4g} {unit}"
+
+
+def _remarks(report: Report) -> Iterator[str]:
+    device = report.device
+    yield f"Measured on {device['name']}" + (f", driver {device['driver']}" if device.get("driver") else "") + "."
+    yield from _limit_remarks(report.limits)
+    for name, clocks in report.clocks.items():
+        if clocks:
+            yield f"Clocks {name}: " + ", ".join(f"{key} {value:g}" for key, value in clocks.items()) + "."
+    for point in report.points:
+        if point.fault:
+            yield f"{point.suite}, {point.size}, {point.kind}: {point.fault}"
+    yield from report.notes
+
+
+def _limit_remarks(limits: Limits) -> Iterator[str]:
+    for target, limit in limits.instructions.items():
+        wrong = "" if limit["exact"] else " (its results were WRONG)"
+        yield f"Limit of {target}: {limit['name']}, {limit['operations_per_second'] * 1e-15:.4g} POPS{wrong}."
+    if limits.copies:
+        rates = ", ".join(f"{name} {rate * 1e-9:.0f} GB/s" for name, rate in limits.copies.items())
+        yield f"Limit of memory, read plus written: {rates}."
+    if limits.launch_seconds:
+        yield f"Limit of launches: an empty kernel in a graph takes {limits.launch_seconds * 1e6:.2f} µs."

@@ -1,0 +1,236 @@
+"""Tuning: for each problem the most promising tiles are compiled, checked and timed, and a table keeps the fastest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+
+from bitmlir import compiler
+from bitmlir.dialects.errors import BitmlirError, InputError
+from bitmlir.executable import Executable
+from bitmlir.lowering.targets import Target
+from bitmlir.lowering.tuning_table import Entry, TuningTable
+from bitmlir.lowering.workload import Workload
+from bitmlir.runtime.bundle import Bundle
+from bitmlir.spec import MatmulSpec
+from bitmlir.tools.bench.machine import read_clocks, tool_versions
+from bitmlir.tools.bench.measure import ProductOperands, Session, target_for
+from bitmlir.tools.bench.suites import Product
+from bitmlir.tools.bench.timing import Timing
+
+__all__ = ["Candidate", "Job", "Outcome", "Result", "Tuner", "candidates", "select", "summary", "table_for"]
+
+_MOST_WORKERS = 16
+_ORDER = ("stages", "band", "raster")  # what tiles of one shape differ in
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tile, as its fields and as text, and the seconds that the cost model expects."""
+
+    tile: dict[str, int | bool]
+    text: str
+    expected: float
+
+    @property
+    def shape(self) -> tuple[tuple[str, int | bool], ...]:
+        """What it has in common with tiles that differ in little."""
+        return tuple(item for item in self.tile.items() if item[0] not in _ORDER)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured of a candidate; a tile that gave a wrong result or could not run has a fault and no timing."""
+
+    candidate: Candidate
+    timing: Timing | None
+    fault: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For the table."""
+        known: dict[str, Any] = {"tile": self.candidate.tile, "expected": self.candidate.expected}
+        known |= {"seconds": self.timing.seconds} if self.timing else {}
+        return known | ({"fault": self.fault} if self.fault else {})
+
+
+def candidates(spec: MatmulSpec, target: Target) -> tuple[Workload, list[Candidate]]:
+    """The workload of a product, and all tiles that are legal for it, the one that the model expects most of first."""
+    from mlir import ir
+
+    from bitmlir.dialects import bit
+    from bitmlir.lowering.choose_tiles import plane_products
+    from bitmlir.lowering.cost import ranked_tiles, workload_of
+    from bitmlir.lowering.gpu.product import ProductProblem
+    from bitmlir.lowering.gpu.tiles import tile_fields, tile_text
+    from bitmlir.lowering.pipeline import run_pipeline
+
+    context = ir.Context()
+    with context, ir.Location.unknown():
+        bit.load(context)
+        module = compiler.build_module(spec)
+        run_pipeline(module, f"bit-decompose{{target={target.name}}}")
+        (op,) = plane_products(module.operation)
+        problem = ProductProblem(op, target)
+        ranked = [Candidate(tile_fields(t), tile_text(t), estimate.seconds) for t, estimate in ranked_tiles(problem)]
+        return workload_of(problem), ranked
+
+
+def select(ranked: Sequence[Candidate], top: int) -> list[Candidate]:
+    """So many to measure: for two thirds the best of each shape, then variants of the shapes in turn.
+
+    The model tells shapes apart better than the number of stages or the order of tiles.
+    """
+    shapes: dict[Any, list[Candidate]] = {}
+    for candidate in ranked:
+        shapes.setdefault(candidate.shape, []).append(candidate)
+    leading = list(shapes.values())[: max(1, -(-top * 2 // 3))]
+    chosen = [variants[0] for variants in leading]
+    longest = max((len(variants) for variants in leading), default=0)
+    chosen += [variants[i] for i in range(1, longest) for variants in leading if i < len(variants)]
+    return chosen[:top]
+
+
+def table_for(device: dict[str, Any], existing: TuningTable | None, name: str) -> TuningTable:
+    """The table to add to: the one that is there, if it is of this device.
+
+    Raises:
+        InputError: it is of another one.
+    """
+    if existing is not None and existing.device_name != device["name"]:
+        raise InputError(
+            f"{name} is a table of {existing.device_name}, but this is {device['name']}: name another file with --table"
+        )
+    return TuningTable(device, "bitmlir-bench tune", existing.entries if existing else ())
+
+
+def compiled(spec: MatmulSpec, target: str, tile: str, cached: bool) -> bytes | str:
+    """The bundle of a product with a tile, or why there is none; runs in a process of its own."""
+    try:
+        bundle = compiler.compile(spec, target, tile=tile, cached=cached).emit("bundle")
+        assert isinstance(bundle, bytes)
+        return bundle
+    except BitmlirError as error:
+        return str(error)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A problem with the tiles to measure."""
+
+    problem: Product
+    target: Target
+    workload: Workload
+    candidates: list[Candidate]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a job; there is no entry if no tile ran."""
+
+    job: Job
+    outcomes: list[Outcome]
+    entry: Entry | None
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether a tile could not run, or gave a wrong result: each is a fault of ours."""
+        return any(outcome.fault for outcome in self.outcomes)
+
+
+def summary(result: Result) -> str:
+    """A line for people, and one for each fault."""
+    problem, entry = result.job.problem, result.entry
+    name = f"{problem.size}, {problem.kind}, {result.job.target.name}"
+    lines = [f"{name}: no tile could be measured"]
+    if entry is not None:
+        best, first = min(_measured(result.outcomes), key=_median), result.outcomes[0]
+        lines = [f"{name}: {entry.seconds * 1e6:.4g} µs with {best.candidate.text}"]
+        if first.timing is not None:
+            lines[0] += f" (the model's choice: {_median(first) * 1e6:.4g} µs)"
+    return "\n".join(lines + [f"  {o.candidate.text}: {o.fault}" for o in result.outcomes if o.fault])
+
+
+def _measured(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.timing is not None]
+
+
+def _median(outcome: Outcome) -> float:
+    assert outcome.timing is not None
+    return outcome.timing.median
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """What tunes: the session that measures, and how many tiles it tries."""
+
+    session: Session
+    top: int
+
+    def jobs(self, problems: Iterable[Product]) -> list[Job]:
+        """What is to be measured, each problem once."""
+        jobs = []
+        for target, problem in {(target_for(p, self.session.target), p.spec): p for p in problems}.items():
+            workload, ranked = candidates(problem.spec, target[0])
+            jobs.append(Job(problem, target[0], workload, select(ranked, self.top)))
+        return jobs
+
+    def run(self, jobs: Sequence[Job], advance: Callable[[str], None]) -> Iterator[Result]:
+        """Measure jobs in turn; `advance` is told of each tile. All are compiled ahead, in processes of their own."""
+        pool = ProcessPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1), get_context("spawn"))
+        try:
+            bundles = [
+                [
+                    pool.submit(compiled, j.problem.spec, j.target.name, c.text, self.session.cached)
+                    for c in j.candidates
+                ]
+                for j in jobs
+            ]
+            for job, futures in zip(jobs, bundles, strict=True):
+                yield self._measure(job, futures, advance)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _measure(self, job: Job, bundles: Sequence[Future[bytes | str]], advance: Callable[[str], None]) -> Result:
+        operands: ProductOperands | None = None
+        outcomes = []
+        for candidate, future in zip(job.candidates, bundles, strict=True):
+            advance(f"{job.problem.size}, {job.problem.kind}: {candidate.text}")
+            bundle = future.result()
+            if isinstance(bundle, str):
+                outcomes.append(Outcome(candidate, None, bundle))
+                continue
+            executable = Executable(Bundle.from_bytes(bundle))
+            if operands is None:
+                rng = np.random.default_rng(self.session.seed)
+                operands = self.session.operands(job.problem, executable.plan, rng)
+            outcomes.append(self._outcome(candidate, executable, operands))
+        return Result(job, outcomes, self._entry(job, outcomes))
+
+    def _entry(self, job: Job, outcomes: Sequence[Outcome]) -> Entry | None:
+        if not (measured := _measured(outcomes)):
+            return None
+        best, tools = min(measured, key=_median), tool_versions()
+        details = {
+            "date": tools.pop("date"),
+            "problem": job.problem.to_json(),
+            "tools": tools,
+            "clocks": {} if self.session.device is None else read_clocks(self.session.device),
+            "timings": [outcome.to_json() for outcome in outcomes],
+        }
+        return Entry(job.workload, best.candidate.tile, _median(best), details)
+
+    def _outcome(self, candidate: Candidate, executable: Executable, operands: ProductOperands) -> Outcome:
+        try:
+            calls = operands.bind(executable)
+            verdict = operands.check(calls[0](), self.session.torch)
+            if verdict.fault is not None:
+                return Outcome(candidate, None, f"wrong result: {verdict.fault}")
+            return Outcome(candidate, self.session.timing(calls, sustained=False))
+        except BitmlirError as error:
+            return Outcome(candidate, None, str(error))
