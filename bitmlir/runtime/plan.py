@@ -47,10 +47,11 @@ class Value:
 
 @dataclass(frozen=True)
 class TensorMap:
-    """A TMA descriptor over a buffer of 32-bit words [planes][rows][words], read in boxes (words, rows, planes); over
-    a batch, [planes][batch][rows][words], in boxes (words, rows, matrices, planes).
+    """A TMA descriptor over a buffer, read or written in boxes whose sizes stand last dimension first: of planes
+    (words, rows, planes), of a batch (words, rows, matrices, planes), of results (columns, rows, 1).
 
-    128-byte swizzle, zero fill outside the array (CUDA driver API: cuTensorMapEncodeTiled).
+    128-byte swizzle; what a box has outside the array reads as 0 and is not written (CUDA driver API:
+    cuTensorMapEncodeTiled).
     """
 
     buffer: str

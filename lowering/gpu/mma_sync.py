@@ -431,7 +431,7 @@ class _Emitter:
             column_offsets,
             tile.first_column + self.warp_column,
             self.lane % LANES_PER_ROW,
-            tile.place.end_row or self.problem.row_bound(self.tile.rows),
+            self.problem.row_bound(self.tile.rows) if tile.place.end_row is None else tile.place.end_row,
             self.problem.column_bound(self.tile.columns),
             tile.place.number,
         )

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 Tile = WgmmaTile | MmaTile
+_LARGEST_FIELD = 4096
 Fields = Mapping[str, int | bool]  # of a tile, without those at their defaults
 
 # --- as fields, text and attribute ------------------------------------------------------------------
@@ -59,8 +60,8 @@ def make_tile(target: Target, fields: Fields) -> Tile:
             hint = f"; did you mean '{close[0]}'?" if close else f": expected {', '.join(known)}"
             raise InputError(f"a tile for {target.name} has no field '{name}'{hint}")
         is_switch, came = known[name].type == "bool", type(value)
-        if came is not (bool if is_switch else int) or (not is_switch and value < 0):
-            expected = "a switch" if is_switch else "a whole number"
+        if came is not (bool if is_switch else int) or (not is_switch and not 0 <= value <= _LARGEST_FIELD):
+            expected = "a switch" if is_switch else f"a whole number up to {_LARGEST_FIELD}"
             raise InputError(f"the field '{name}' of a tile must be {expected}, but is {value!r}")
     if missing := [n for n, field in known.items() if field.default is dataclasses.MISSING and n not in fields]:
         raise InputError(f"a tile for {target.name} needs its {' and '.join(missing)}")

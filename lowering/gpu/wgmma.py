@@ -327,7 +327,7 @@ class _Emitter:
             column_offsets,
             tile.across,
             self.thread % LANES_PER_ROW,
-            tile.place.end_row or self.problem.row_bound(bounds[0]),
+            self.problem.row_bound(bounds[0]) if tile.place.end_row is None else tile.place.end_row,
             self.problem.column_bound(bounds[1]),
             tile.place.number,
             paired=self.tile.axis("columns"),

@@ -164,9 +164,13 @@ def test_text_that_is_no_tile_is_refused(text: str) -> None:
     ("fields", "message"),
     [
         ({"rows": 64, "columns": 8, "stages": 2, "raster": 3}, "has no field 'raster'"),
-        ({"rows": 64, "columns": 8, "stages": -2}, "'stages' of a tile must be a whole number, but is -2"),
-        ({"rows": 64, "columns": 8, "stages": 2.0}, "must be a whole number, but is 2.0"),
-        ({"rows": 64, "columns": 8, "stages": True}, "must be a whole number, but is True"),
+        ({"rows": 64, "columns": 8, "stages": -2}, "'stages' of a tile must be a whole number up to 4096, but is -2"),
+        (
+            {"rows": 64, "columns": 8, "stages": 10**20},
+            "must be a whole number up to 4096, but is 100000000000000000000",
+        ),
+        ({"rows": 64, "columns": 8, "stages": 2.0}, "must be a whole number up to 4096, but is 2.0"),
+        ({"rows": 64, "columns": 8, "stages": True}, "must be a whole number up to 4096, but is True"),
         ({"rows": 64, "columns": 8, "stages": 2, "swapped": 1}, "'swapped' of a tile must be a switch, but is 1"),
     ],
 )
