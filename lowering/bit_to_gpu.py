@@ -12,9 +12,10 @@ from mlir.dialects import arith, func, gpu
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import PipelineError
 from bitmlir.lowering.cost import choose_tile
-from bitmlir.lowering.emit import i32
+from bitmlir.lowering.gpu.launch import launch
 from bitmlir.lowering.gpu.memory import Kernel, container
-from bitmlir.lowering.gpu.mma_sync import MmaTile, build_mma_kernel
+from bitmlir.lowering.gpu.mma_sync import build_mma_kernel
+from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.packing import build_pack_kernel, build_unpack_kernel
 from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.tiles import given_tile
@@ -68,11 +69,11 @@ class BitToGpu(Pass):
                 with ir.InsertionPoint(inner):
                     for part, buffer in enumerate(kernel.zeroed):
                         if kernel.overlaps:
-                            _launch(name, build_zero_kernel(module, f"zero_{number}_{part}", buffer))
+                            launch(name, build_zero_kernel(module, f"zero_{number}_{part}", buffer))
                         else:
                             zero = arith.constant(ir.MemRefType(buffer.type).element_type, 0)
                             gpu.MemsetOp(None, [], buffer, zero)
-                    _launch(name, kernel)
+                    launch(name, kernel)
             inner.operation.erase()
 
 
@@ -99,25 +100,3 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
     if isinstance(tile, MmaTile):
         return build_mma_kernel(module, name, problem, tile)
     return build_wgmma_kernel(module, name, problem, tile)
-
-
-def _launch(module: str, kernel: Kernel) -> None:
-    """Emit what the host does for one kernel at the insertion point."""
-    arguments = [
-        bit.TensorMapOp(source=value, box=kernel.boxes[i]).result if i in kernel.boxes else value
-        for i, value in enumerate(kernel.arguments)
-    ]
-
-    def sizes(x: int, y: int, z: int) -> tuple[ir.Value, ir.Value, ir.Value]:
-        index = ir.IndexType.get()
-        return arith.constant(index, x), arith.constant(index, y), arith.constant(index, z)
-
-    launch = gpu.LaunchFuncOp(
-        [module, kernel.name],
-        sizes(*kernel.grid),
-        sizes(kernel.threads, 1, 1),
-        arguments,
-        dynamic_shared_memory_size=arith.constant(i32(), kernel.shared_bytes),
-    )
-    if kernel.overlaps:
-        launch.operation.attributes["bit.overlap_previous"] = ir.UnitAttr.get()

@@ -22,11 +22,11 @@ from bitmlir.dialects.layout import TILE_BITS
 from bitmlir.lowering.elements import Chain
 from bitmlir.lowering.gpu.matrices import most_tiles
 from bitmlir.lowering.gpu.memory import element_bytes
-from bitmlir.lowering.gpu.mma_sync import MmaTile
+from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
-from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, Placement, WgmmaTile, stores_in_bulk
+from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, stores_in_bulk, wgmma_placement
 from bitmlir.lowering.instructions import LANES
 from bitmlir.lowering.machines import MACHINES, Machine
 from bitmlir.lowering.passes import fail
@@ -251,7 +251,7 @@ class CostModel:
 
     def _wgmma_schedule(self, tile: WgmmaTile) -> _Schedule:
         problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
-        place = Placement.of(problem, tile)
+        place = wgmma_placement(problem, tile)
         steps = self._steps(problem.chains[:1] if tile.planes > 1 else problem.chains)
         columns, groups = tile.instruction_columns, tile.rows // GROUP_ROWS
         read_shared = (tile.rows + groups * columns) * BLOCK_BYTES  # each warp group reads all columns

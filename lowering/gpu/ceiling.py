@@ -21,8 +21,9 @@ from mlir.dialects import func, llvm, nvvm
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import TargetError
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS
-from bitmlir.lowering.bit_to_gpu import _launch
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32
+from bitmlir.lowering.gpu.copies import CHUNKS
+from bitmlir.lowering.gpu.launch import launch
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
     SHARED,
@@ -36,9 +37,16 @@ from bitmlir.lowering.gpu.memory import (
     store,
     thread_index,
 )
-from bitmlir.lowering.gpu.mma_sync import CHUNKS
 from bitmlir.lowering.gpu.product import BLOCK_BYTES
-from bitmlir.lowering.gpu.warp_group import GROUP_THREADS, descriptor, wait_for_groups
+from bitmlir.lowering.gpu.warp_group import (
+    GROUP_THREADS,
+    accumulator_type,
+    descriptor,
+    issue_wgmma,
+    split_registers,
+    wait_for_groups,
+)
+from bitmlir.lowering.gpu.warp_mma import issue_mma
 from bitmlir.lowering.instructions import LANES, FragmentLayout, MmaInstruction, get_instruction, wgmma
 from bitmlir.lowering.targets import Target
 
@@ -93,8 +101,9 @@ def instruction_ceiling(target: Target, multiprocessors: int, repeats: int) -> C
         store(total.value, offset(out, number.to_i64() * _WORD_BYTES, GLOBAL))
 
     text = _program(target, "ceiling", (blocks, threads), shared, body)
-    operations = 2 * mma.m * mma.n * mma.k * issued * repeats * blocks
-    return Ceiling(text, f"{name} {operation}.popc", operations, blocks, threads)
+    operations = 2 * mma.m * mma.n * (mma.k // mma.bits) * issued * repeats * blocks
+    instruction = f"{name} {operation}.popc" if mma.bits == 1 else name
+    return Ceiling(text, instruction, operations, blocks, threads)
 
 
 def empty_program(target: Target) -> str:
@@ -122,7 +131,7 @@ def _program(
         with ir.InsertionPoint(kernels):
             kernel_function(f"{name}_0", shape[1], (out,), {}, lambda pointer: body(kernels, pointer))
         with ir.InsertionPoint(host.entry_block):
-            _launch("kernels", Kernel(f"{name}_0", (shape[0], 1, 1), shape[1], shared_bytes, (out,)))
+            launch("kernels", Kernel(f"{name}_0", (shape[0], 1, 1), shape[1], shared_bytes, (out,)))
             func.ReturnOp([])
         return str(module)
 
@@ -175,31 +184,21 @@ def _emit_wgmma(module: ir.Block, mma: MmaInstruction, _operation: str, repeats:
     start = Scalar(llvm.ptrtoint(i32(), shared))
     lhs = descriptor(start + thread // GROUP_THREADS * (mma.m * BLOCK_BYTES))
     rhs = descriptor(start + _GROUPS * mma.m * BLOCK_BYTES)
-    registers = len(mma.accumulator.registers)
-    struct = ir.Type.parse(f"!llvm.struct<({', '.join(['i32'] * registers)})>")
 
     def multiply(_: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
         (accumulators,) = carried
         nvvm.wgmma_fence_aligned()
         for k in range(0, TILE_BITS, mma.k):
             units = k // 8 >> 4  # 16-byte units, as descriptors count
-            accumulators = _issue_wgmma(mma, struct, accumulators, lhs + units, rhs + units)
+            accumulators = issue_wgmma(mma, accumulators, lhs + units, rhs + units)
         nvvm.wgmma_commit_group_sync_aligned()
         wait_for_groups(1)
         return [accumulators]
 
-    (accumulators,) = for_loop(const(0), _opaque(repeats), const(1), [llvm.mlir_zero(struct)], multiply)
+    zeros = llvm.mlir_zero(accumulator_type(mma))
+    (accumulators,) = for_loop(const(0), _opaque(repeats), const(1), [zeros], multiply)
     wait_for_groups(0)
-    return _total([_element(accumulators, i) for i in range(registers)])
-
-
-def _issue_wgmma(mma: MmaInstruction, struct: ir.Type, accumulators: ir.Value, lhs: Scalar, rhs: Scalar) -> ir.Value:
-    shape = ir.Attribute.parse(f"#nvvm.shape<m = {mma.m}, n = {mma.n}, k = {mma.k}>")
-    b1, one = nvvm.WGMMATypes.b1, nvvm.WGMMAScaleIn.one
-    return nvvm.wgmma_mma_async(
-        struct, accumulators, lhs.value, rhs.value, shape, b1, b1, nvvm.WGMMATypes.s32,
-        nvvm.WGMMAScaleOut.one, one, one, nvvm.MMALayout.row, nvvm.MMALayout.col,
-    )  # fmt: skip
+    return _total(split_registers(mma, accumulators))
 
 
 # --- mma.sync: operands in registers --------------------------------------------------------------
@@ -213,7 +212,10 @@ def _emit_mma(_module: ir.Block, mma: MmaInstruction, operation: str, repeats: i
 
     def fragments(count: int, registers: int, first: int) -> list[list[ir.Value]]:
         numbers = [[first + i * registers + r for r in range(registers)] for i in range(count)]
-        return [[_mixed(lane + number * LANES).value for number in fragment] for fragment in numbers]
+        words = [[_mixed(lane + number * LANES) for number in fragment] for fragment in numbers]
+        if mma.bits > 1:  # of numbers that hold bits, each has one
+            words = [[word & mma.mask for word in fragment] for fragment in words]
+        return [[word.value for word in fragment] for fragment in words]
 
     lhs = fragments(_MMA_ROWS, len(mma.lhs.registers), 0)
     rhs = fragments(_MMA_COLUMNS, len(mma.rhs.registers), _MMA_ROWS * len(mma.lhs.registers))
@@ -222,28 +224,11 @@ def _emit_mma(_module: ir.Block, mma: MmaInstruction, operation: str, repeats: i
     def multiply(_: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
         pairs = [(a, b) for a in lhs for b in rhs]
         accumulators = [carried[i * size : (i + 1) * size] for i in range(len(pairs))]
-        products = [_issue_mma(mma, operation, a, b, c) for (a, b), c in zip(pairs, accumulators, strict=True)]
-        return [_element(product, i) for product in products for i in range(size)]
+        products = [issue_mma(mma, a, b, c, operation) for (a, b), c in zip(pairs, accumulators, strict=True)]
+        return [register for product in products for register in product]
 
     zeros = [const(0).value] * (len(lhs) * len(rhs) * size)
     return _total(for_loop(const(0), _opaque(repeats), const(1), zeros, multiply))
-
-
-def _issue_mma(
-    mma: MmaInstruction, operation: str, a: list[ir.Value], b: list[ir.Value], c: list[ir.Value]
-) -> ir.Value:
-    struct = ir.Type.parse(f"!llvm.struct<({', '.join(['i32'] * len(c))})>")
-    shape = ir.Attribute.parse(f"#nvvm.shape<m = {mma.m}, n = {mma.n}, k = {mma.k}>")
-    row, column = ir.Attribute.parse("#nvvm.mma_layout<row>"), ir.Attribute.parse("#nvvm.mma_layout<col>")
-    b1 = ir.Attribute.parse("#nvvm.mma_type<b1>")
-    b1_op = ir.Attribute.parse(f"#nvvm.mma_b1op<{operation}_popc>")
-    return nvvm.mma_sync(
-        struct, shape, row, column, a, b, c, b1_op=b1_op, multiplicand_a_ptx_type=b1, multiplicand_b_ptx_type=b1
-    )
-
-
-def _element(struct: ir.Value, position: int) -> ir.Value:
-    return llvm.extractvalue(i32(), struct, ir.DenseI64ArrayAttr.get([position]))
 
 
 # --- the bits, and what must come out -------------------------------------------------------------
@@ -290,6 +275,7 @@ def _expected_of_mma(mma: MmaInstruction, operation: str, repeats: int) -> np.nd
     assert mma.rhs is not None
     a_registers, b_registers = len(mma.lhs.registers), len(mma.rhs.registers)
     words = _mixed_words((_MMA_ROWS * a_registers + _MMA_COLUMNS * b_registers) * LANES).reshape(-1, LANES)
+    words &= np.uint32(mma.mask)
 
     def matrix(first: int, layout: FragmentLayout) -> np.ndarray:
         result = np.zeros((layout.rows, layout.columns), np.int64)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from mlir import ir
 from mlir.dialects import arith
 
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, select, while_loop
 from bitmlir.lowering.gpu.memory import GLOBAL, load, offset
-from bitmlir.lowering.gpu.product import ProductProblem
+from bitmlir.lowering.gpu.product import ProductProblem, ceil_div
 
-__all__ = ["Dealing", "Place", "most_tiles"]
+__all__ = ["Dealing", "Place", "Placement", "most_tiles"]
 
 _OFFSET_BYTES = 4
 
@@ -41,29 +40,49 @@ class Place:
         return plane if self.number is None or type_.rank == 3 else plane * type_.shape[1] + self.number
 
 
-class Order(Protocol):
-    """The order of the tiles of one product: `down` × `across` of them."""
-
-    @property
-    def down(self) -> int:
-        """Rows of tiles."""
-        ...
-
-    @property
-    def across(self) -> int:
-        """Columns of tiles."""
-        ...
-
-    def locate(self, number: Scalar) -> tuple[Scalar, Scalar]:
-        """Row and column of a tile."""
-        ...
-
-
 def most_tiles(problem: ProductProblem, down: int, across: int, tile_rows: int) -> int:
     """The most tiles that there can be, if the rows of a product make `down` × `across` of them."""
     if problem.groups is None:
         return problem.batch * down * across
     return (problem.m // tile_rows + min(problem.groups, problem.m)) * across  # each group may begin a tile
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How output tiles are dealt out: each cluster takes every `clusters`-th of `tiles` places in all (of groups of
+    rows, the most that there can be). A product has `down` × `across` of them."""
+
+    down: int
+    across: int
+    band: int
+    clusters: int
+    tiles: int
+
+    @staticmethod
+    def over(
+        problem: ProductProblem,
+        extent: tuple[int, int],
+        size: tuple[int, int],
+        band: int,
+        resident: int,
+        tile_rows: int,
+    ) -> Placement:
+        """The placement of tiles of a size over an extent, both rows by columns; `resident` clusters find room at once,
+        and the tiles of a cluster's blocks have `tile_rows` rows each."""
+        down, across = ceil_div(extent[0], size[0]), ceil_div(extent[1], size[1])
+        tiles = most_tiles(problem, down, across, tile_rows)
+        return Placement(down, across, min(band, down), min(tiles, resident), tiles)
+
+    def locate(self, number: Scalar) -> tuple[Scalar, Scalar]:
+        """Row and column of a place: along the columns, over a band of rows at a time."""
+        if self.band == 1:
+            return number // self.across, number % self.across
+        size = self.band * self.across
+        first, within = number // size * self.band, number % size
+        if self.down % self.band == 0:
+            return first + within % self.band, within // self.band
+        rows = (const(self.down) - first).minimum(self.band)
+        return first + within % rows, within // rows
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ class Dealing:
     """
 
     problem: ProductProblem
-    order: Order
+    order: Placement
     tile_rows: int
     offsets: ir.Value | None = None
 

@@ -22,6 +22,7 @@ __all__ = [
     "pointer",
     "shared_memory",
     "store",
+    "struct_elements",
 ]
 
 GLOBAL, SHARED = 1, 3  # NVPTX address spaces
@@ -74,6 +75,11 @@ def load(type_: ir.Type, address: ir.Value, alignment: int | None = None) -> ir.
 def store(value: ir.Value, address: ir.Value, alignment: int | None = None, streaming: bool = False) -> None:
     """Write a value; `streaming` says that nobody reads it soon."""
     llvm.StoreOp(value, address, alignment=alignment, nontemporal=streaming or None)
+
+
+def struct_elements(struct: ir.Value, count: int) -> list[ir.Value]:
+    """The first so many i32 of a struct, as matrix instructions return their registers."""
+    return [llvm.extractvalue(i32(), struct, ir.DenseI64ArrayAttr.get([i])) for i in range(count)]
 
 
 def element_bytes(type_: ir.Type) -> int:

@@ -20,12 +20,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mlir import ir
-from mlir.dialects import arith, llvm, nvvm, scf
+from mlir.dialects import arith, nvvm, scf
 
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS
+from bitmlir.dialects.layout import TILE_BITS
 from bitmlir.lowering.elements import Chain, Elements, Grid
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32, if_else, if_then, select
-from bitmlir.lowering.gpu.matrices import Dealing, Place, most_tiles
+from bitmlir.lowering.gpu.copies import CHUNK_BYTES, CHUNKS, Chunk, copy_async, copy_through_registers
+from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
     SHARED,
@@ -33,18 +34,19 @@ from bitmlir.lowering.gpu.memory import (
     barrier,
     block_index,
     kernel_function,
-    load,
     offset,
     shared_memory,
-    store,
+    struct_elements,
     thread_index,
 )
-from bitmlir.lowering.gpu.product import BLOCK_BYTES, Link, ProductProblem, ceil_div, continued, for_each_link
-from bitmlir.lowering.gpu.ring import Position, Ring
-from bitmlir.lowering.gpu.staging import Staging
+from bitmlir.lowering.gpu.mma_tile import LDMATRIX_CORES, MmaLayout, MmaTile, group_rows, mma_placement
+from bitmlir.lowering.gpu.product import BLOCK_BYTES, Link, ProductProblem, continued, for_each_link
+from bitmlir.lowering.gpu.ring import Position
+from bitmlir.lowering.gpu.staging import STAGED_TILES
 from bitmlir.lowering.gpu.steps import Steps
 from bitmlir.lowering.gpu.thread_tile import PAIR, ThreadTile, group_pairs, ungroup_pairs
-from bitmlir.lowering.gpu.warp_ring import NUMBERED_BARRIERS, MemoryRing, NumberedRing, WarpRing
+from bitmlir.lowering.gpu.warp_mma import issue_mma
+from bitmlir.lowering.gpu.warp_ring import MemoryRing, NumberedRing, WarpRing
 from bitmlir.lowering.instructions import (
     CORE_BITS,
     LANES,
@@ -53,137 +55,15 @@ from bitmlir.lowering.instructions import (
     MmaInstruction,
     get_instruction,
 )
-from bitmlir.lowering.targets import Target
 
-__all__ = ["MmaTile", "build_mma_kernel", "mma_tile_fault", "mma_tiles"]
-
-CHUNK_BYTES = 16  # the unit of cp.async and of ldmatrix rows
-CHUNKS = BLOCK_BYTES // CHUNK_BYTES
-_LDMATRIX_CORES = 4  # 8×128-bit matrices that one ldmatrix.x4 loads
-_STAGED_TILES = 2  # how many tiles' values lie in shared memory
-_RESERVED_BYTES = 1 << 10  # of shared memory for each block (CUDA C++ Programming Guide, shared memory)
-_MOST_STAGES = 6
-_STAGING_BYTES = 8 << 10  # what most products need at most for staged values
-_MOST_WARPS = 32  # of a block
-_SCHEDULERS = 4  # of a multiprocessor, each with a quarter of its registers and of its warps
-_REGISTERS, _MOST_REGISTERS = 512, 255  # 32-bit registers of a scheduler for each lane; of a thread at most
-_SPARE_REGISTERS = 8  # what a consumer needs beside accumulators and fragments
-
-
-@dataclass(frozen=True)
-class MmaTile:
-    """How a product is divided among blocks and warps.
-
-    rows, columns: of the tile of a block. warp_rows, warp_columns: of the part of it that one warp multiplies.
-    stages: of the ring, each a K block.
-    producers: warps that copy.
-    blocks: that share a multiprocessor.
-    raster: over how many rows of tiles blocks work side by side before they move on along the columns, so that what
-        they read stays in the L2 cache.
-    """
-
-    rows: int
-    columns: int
-    warp_rows: int
-    warp_columns: int
-    stages: int
-    producers: int = 4
-    blocks: int = 1
-    raster: int = 8
-
-    @property
-    def consumers(self) -> int:
-        """Warps that multiply."""
-        return self.rows // self.warp_rows * (self.columns // self.warp_columns)
-
-    @property
-    def threads(self) -> int:
-        """Threads of a block."""
-        return (self.consumers + self.producers) * LANES
-
-    @property
-    def registers(self) -> int:
-        """Registers that each thread can have."""
-        warps = ceil_div(self.blocks * (self.consumers + self.producers), _SCHEDULERS)
-        return min(_REGISTERS // warps // 8 * 8, _MOST_REGISTERS)
-
-    @property
-    def stage_bytes(self) -> int:
-        """Bytes of shared memory that one stage takes."""
-        return (self.rows + self.columns) * BLOCK_BYTES
-
-    @property
-    def shared_bytes(self) -> int:
-        """Bytes of shared memory that the ring and its barriers take."""
-        return self.stages * self.stage_bytes + Ring.bytes(self.stages) + Ring.bytes(_STAGED_TILES)
-
-
-def mma_tiles(target: Target) -> list[MmaTile]:
-    """The tiles worth timing on a target, with as many stages as fit; all are legal for every product."""
-    sizes = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
-    parts = ((32, 32), (64, 32), (64, 64))
-    found: dict[MmaTile, None] = {}
-    for (rows, columns), (warp_rows, warp_columns), blocks in itertools.product(sizes, parts, (1, 2)):
-        shallow = MmaTile(rows, columns, warp_rows, warp_columns, 2, 4 // blocks, blocks)
-        if shallow.consumers not in (4, 8):
-            continue
-        tiles = (replace(shallow, stages=stages) for stages in range(2, _MOST_STAGES + 1))
-        legal = [tile for tile in tiles if mma_tile_fault(tile, target) is None]
-        # Once with room for staged values, once without.
-        for spare in (_STAGING_BYTES, 0):
-            fitting = [tile for tile in legal if tile.shared_bytes + spare <= _room(tile, target)]
-            found.update(dict.fromkeys(fitting[-1:]))
-    return list(found)
-
-
-def mma_tile_fault(tile: MmaTile, target: Target) -> str | None:
-    """Why kernels of that tile cannot be built for a target, or None if they can.
-
-    Example:
-        >>> from bitmlir.lowering.targets import get_target
-        >>> mma_tile_fault(MmaTile(128, 256, 64, 64, stages=5), get_target("sm_90"))
-        '245872 bytes of shared memory a block, of 232448'
-    """
-    mma = get_instruction(target.instruction or "")
-    lhs, rhs = _group_rows(mma.lhs), _group_rows(mma.rhs)
-    if any(size < 1 or max(size, TILE_ROWS) % min(size, TILE_ROWS) for size in (tile.rows, tile.columns)):
-        return f"{tile.rows}×{tile.columns} does not fit {TILE_ROWS}×{TILE_ROWS} elements, which bitmaps count by"
-    if min(tile.warp_rows, tile.warp_columns) < 1 or tile.rows % tile.warp_rows or tile.columns % tile.warp_columns:
-        return f"{tile.rows}×{tile.columns} cannot be cut into parts of {tile.warp_rows}×{tile.warp_columns}"
-    if tile.warp_rows % lhs or tile.warp_columns % rhs or tile.warp_columns % BITS_PER_WORD:
-        return f"a warp's part must be a multiple of {lhs}×{max(rhs, BITS_PER_WORD)}"
-    if tile.producers < 1 or tile.producers & (tile.producers - 1):
-        return f"{tile.producers} producers are no power of two"
-    if tile.stages < 2 or tile.blocks < 1 or tile.raster < 1:
-        return "a ring has two stages or more; blocks and raster count from one"
-    if (warps := tile.consumers + tile.producers) > _MOST_WARPS:
-        return f"{warps} warps a block, of {_MOST_WARPS}"
-    at_once = tile.producers * LANES // CHUNKS
-    if at_once > min(tile.rows, tile.columns):
-        return f"{tile.producers} producers copy {at_once} rows at a time, more than the tile has"
-    barriers = 1 + NumberedRing.barriers(tile.stages) + NumberedRing.barriers(_STAGED_TILES)
-    if target.copy == "load" and barriers > NUMBERED_BARRIERS:
-        return f"{barriers} barriers a block, of {NUMBERED_BARRIERS}"
-    if tile.shared_bytes > (room := _room(tile, target)):
-        return f"{tile.shared_bytes} bytes of shared memory a block, of {room}"
-    accumulators = tile.warp_rows * tile.warp_columns // LANES * (1 if "and" in target.operations else 2)
-    fragments = _LDMATRIX_CORES * (tile.warp_rows // lhs + tile.warp_columns // rhs) * (1 if mma.bits == 1 else 2)
-    needed = accumulators + fragments + _SPARE_REGISTERS
-    if needed > tile.registers:
-        return f"{needed} registers a thread, of {tile.registers}"
-    return None
-
-
-def _room(tile: MmaTile, target: Target) -> int:
-    """Bytes of shared memory that each of the blocks on a multiprocessor can have."""
-    return (target.shared_bytes + _RESERVED_BYTES) // tile.blocks - _RESERVED_BYTES
+__all__ = ["build_mma_kernel"]
 
 
 def build_mma_kernel(module: ir.Block, name: str, problem: ProductProblem, tile: MmaTile) -> Kernel:
     """Emit the kernel into a `gpu.module`'s block and say how it is launched."""
     arguments = problem.arguments()
-    place = _Placement.of(problem, tile)
-    layout = _SharedLayout.of(problem, tile)
+    place = mma_placement(problem, tile)
+    layout = MmaLayout.of(problem, tile)
 
     def emit(*pointers: ir.Value) -> None:
         _Emitter(problem, tile, place, layout, module, dict(zip(arguments, pointers, strict=True))).emit()
@@ -193,62 +73,7 @@ def build_mma_kernel(module: ir.Block, name: str, problem: ProductProblem, tile:
     # Without this the assembler would use registers that only a single block finds.
     function = module.operations[len(module.operations) - 1].operation
     function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(i32(), tile.blocks)
-    return Kernel(name, (place.blocks, 1, 1), tile.threads, layout.bytes, arguments, zeroed=problem.zeroed)
-
-
-@dataclass(frozen=True)
-class _Placement:
-    """How output tiles are dealt out: each block takes every `blocks`-th; those of a product, `down` × `across`, lie
-    over a band of rows at a time, so that neighbours share operands."""
-
-    down: int
-    across: int
-    band: int
-    blocks: int
-
-    @staticmethod
-    def of(problem: ProductProblem, tile: MmaTile) -> _Placement:
-        """The placement for a problem."""
-        down, across = ceil_div(problem.m, tile.rows), ceil_div(problem.covered_columns, tile.columns)
-        resident = problem.target.multiprocessors * tile.blocks
-        blocks = min(most_tiles(problem, down, across, tile.rows), resident)
-        return _Placement(down, across, min(tile.raster, down), blocks)
-
-    def locate(self, number: Scalar) -> tuple[Scalar, Scalar]:
-        """Row and column of a tile: down the rows of a band, then across."""
-        size = self.band * self.across
-        first, within = number // size * self.band, number % size
-        rows = const(self.band)
-        if self.down % self.band:
-            rows = (const(self.down) - first).minimum(self.band)
-        return first + within % rows, within // rows
-
-
-@dataclass(frozen=True)
-class _SharedLayout:
-    """What lies where in a block's shared memory: the ring's stages and barriers, staged values and their barriers."""
-
-    ring: int
-    staged_ring: int
-    staged: int
-    staging: Staging
-
-    @staticmethod
-    def of(problem: ProductProblem, tile: MmaTile) -> _SharedLayout:
-        """The layout for a problem; values are staged where there is room for them."""
-        sizes = {"row": tile.rows, "column": tile.columns}
-        staging = Staging.of({axis: problem.loaded[axis] for axis in sizes}, sizes)
-        ring = tile.stages * tile.stage_bytes
-        staged_ring = ring + Ring.bytes(tile.stages)
-        staged = ceil_div(staged_ring + Ring.bytes(_STAGED_TILES), CHUNK_BYTES) * CHUNK_BYTES
-        layout = _SharedLayout(ring, staged_ring, staged, staging)
-        fits = layout.bytes <= _room(tile, problem.target)
-        return layout if fits else replace(layout, staging=Staging((), 0))
-
-    @property
-    def bytes(self) -> int:
-        """Bytes in all."""
-        return self.staged + _STAGED_TILES * self.staging.stage_bytes
+    return Kernel(name, (place.clusters, 1, 1), tile.threads, layout.bytes, arguments, zeroed=problem.zeroed)
 
 
 @dataclass(frozen=True)
@@ -267,8 +92,8 @@ class _Emitter:
         self,
         problem: ProductProblem,
         tile: MmaTile,
-        place: _Placement,
-        layout: _SharedLayout,
+        place: Placement,
+        layout: MmaLayout,
         module: ir.Block,
         pointers: dict[ir.Value, ir.Value],
     ) -> None:
@@ -285,7 +110,7 @@ class _Emitter:
         rhs_start = tile.rows * BLOCK_BYTES
         self.lhs = self._fragments(self.mma.lhs, self.warp_row, tile.warp_rows, 0)
         self.rhs = self._fragments(self.mma.rhs, self.warp_column, tile.warp_columns, rhs_start)
-        self.copy_stage = _copy_async if problem.target.copy == "cp.async" else _copy_through_registers
+        self.copy_stage = copy_async if problem.target.copy == "cp.async" else copy_through_registers
         self.ring, self.staged_ring = self._rings()
         # AND where the unit has only XOR: 2·(a & b) = a ^ 0 + 0 ^ b − a ^ b, summed apart.
         self.and_by_xor = problem.operation == "and" and "and" not in problem.target.operations
@@ -297,11 +122,11 @@ class _Emitter:
         if target.copy == "load":
             ring = NumberedRing(1, tile.stages, producers + consumers)
             after = ring.first + NumberedRing.barriers(tile.stages)
-            return ring, NumberedRing(after, _STAGED_TILES, producers + consumers)
+            return ring, NumberedRing(after, STAGED_TILES, producers + consumers)
         polled = target.capability is not None and target.capability < (9, 0)
         return (
             MemoryRing(self.shared, layout.ring, tile.stages, producers, tile.consumers, polled),
-            MemoryRing(self.shared, layout.staged_ring, _STAGED_TILES, producers, tile.consumers, polled),
+            MemoryRing(self.shared, layout.staged_ring, STAGED_TILES, producers, tile.consumers, polled),
         )
 
     def emit(self) -> None:
@@ -327,7 +152,7 @@ class _Emitter:
 
         offsets = None if self.problem.op.offsets is None else self.pointers[self.problem.op.offsets]
         dealing = Dealing(self.problem, self.place, self.tile.rows, offsets)
-        for_loop(block_index(), dealing.count(), const(self.place.blocks), first.carried * 2, visit)
+        for_loop(block_index(), dealing.count(), const(self.place.clusters), first.carried * 2, visit)
 
     def _steps(self, chain: Chain, tile: _OutputTile) -> Steps:
         rows, columns = (tile.first_row, self.tile.rows), (tile.first_column, self.tile.columns)
@@ -362,25 +187,19 @@ class _Emitter:
         """Compute what the body reads by row or by column alone, and the next position in the ring of such values."""
         if not self.staging.values:
             return at
-        producers = self.tile.producers * LANES
         self.staged_ring.wait_empty(at)
-        for axis, size, width in (("row", self.tile.rows, 1), ("column", self.tile.columns, PAIR)):
-            for first in range(0, size, producers * width) if self.staging.along(axis) else ():
-                index = self.filler * width + first
-                inside = None if first + producers * width <= size else index < size
-                if_then(inside, lambda axis=axis, index=index: self._stage_values(tile, axis, index, at))
+
+        def elements(axis: str, index: Scalar) -> Elements:
+            row, column = (index, const(0)) if axis == "row" else (const(0), index)
+            place = self._thread_tile(tile, tile.first_row + row, [0], tile.first_column + column, [0])
+            return Elements(self.problem.op.body, place)
+
+        axes = {"row": (self.tile.rows, 1), "column": (self.tile.columns, PAIR)}
+        self.staging.fill(axes, self.filler, self.tile.producers * LANES, elements, at.stage, self._staged)
         self.staged_ring.arrive_full(at)
         return self.staged_ring.after(at)
 
-    def _stage_values(self, tile: _OutputTile, axis: str, index: Scalar, at: Position) -> None:
-        """Compute and store the values along an axis at an index of the tile."""
-        row, column = (index, const(0)) if axis == "row" else (const(0), index)
-        place = self._thread_tile(tile, tile.first_row + row, [0], tile.first_column + column, [0])
-        elements = Elements(self.problem.op.body, place)
-        for staged in self.staging.along(axis):
-            staged.store(at.stage * self.staging.stage_bytes, index, elements.at(staged.value, 0, 0), self._staged)
-
-    def _chunks(self, tile: _OutputTile, at: Position, position: tuple[Scalar, Scalar, Scalar]) -> list[_Chunk]:
+    def _chunks(self, tile: _OutputTile, at: Position, position: tuple[Scalar, Scalar, Scalar]) -> list[Chunk]:
         """This thread's chunks of a stage."""
         problem = self.problem
         lhs_plane, rhs_plane, block = position
@@ -412,7 +231,7 @@ class _Emitter:
                 # Where a warp brings four rows at a time, the swizzle differs from one time to the next.
                 turned = place if row % CHUNKS == 0 else place ^ (row % CHUNKS * CHUNK_BYTES)
                 to = offset(offset(self.shared, turned, SHARED), start + row * BLOCK_BYTES, SHARED)
-                result.append(_Chunk(source, matrix, inside, to))
+                result.append(Chunk(source, matrix, inside, to))
         return result
 
     @property
@@ -463,12 +282,8 @@ class _Emitter:
                 self.staged_ring.wait_full(staged_at)
 
         def read_staged(value: ir.Value, axis: str, slot: int) -> ir.Value | None:
-            staged = next((s for s in self.staging.values if s.value == value), None)
-            if staged is None:
-                return None
             index, lanes = (row, None) if axis == "row" else (column, PAIR)
-            start = staged_at.stage * self.staging.stage_bytes
-            return staged.load(start, index, offsets[axis][slot], lanes, self._staged)
+            return self.staging.load(value, staged_at.stage, index, offsets[axis][slot], lanes, self._staged)
 
         thread_tile = self._thread_tile(
             tile, tile.first_row + row, offsets["row"], tile.first_column + column, offsets["column"]
@@ -531,7 +346,7 @@ class _Emitter:
 
     def _first_window(self, at: Position, count: Scalar) -> list[ir.Value]:
         """The fragments of a chain's first k slice; zeros if it has no steps."""
-        registers = _LDMATRIX_CORES * (self.lhs.groups + self.rhs.groups)
+        registers = LDMATRIX_CORES * (self.lhs.groups + self.rhs.groups)
         branch = scf.IfOp(count.differs(0).value, [i32()] * registers, has_else=True)
         then, otherwise = (region.blocks[0] for region in branch.operation.regions)
         with ir.InsertionPoint(then):
@@ -552,7 +367,7 @@ class _Emitter:
         for the last time; slices are walked by rows and by columns in turn, so that it is not needed again at once.
         """
         accumulators = list(accumulators)
-        groups = [window[i : i + _LDMATRIX_CORES] for i in range(0, len(window), _LDMATRIX_CORES)]
+        groups = [window[i : i + LDMATRIX_CORES] for i in range(0, len(window), LDMATRIX_CORES)]
         lhs, rhs = groups[: self.lhs.groups], groups[self.lhs.groups :]
         by_rows = list(itertools.product(range(len(lhs)), range(len(rhs))))
         by_columns = sorted(by_rows, key=lambda pair: pair[::-1])
@@ -589,12 +404,12 @@ class _Emitter:
         row_major = ir.Attribute.parse("#nvvm.mma_layout<row>")
         shape = ir.Attribute.parse("#nvvm.ld_st_matrix_shape<m = 8, n = 8>")
         element = ir.Attribute.parse("#nvvm.ld_st_matrix_elt_type<b16>")
-        number = ir.IntegerAttr.get(i32(), _LDMATRIX_CORES)
+        number = ir.IntegerAttr.get(i32(), LDMATRIX_CORES)
         # The slice last: kept apart for each, what does not change from stage to stage would take registers.
         lane = (stage + operand.lane) ^ (k_slice * self.mma.k // 8)
         address = offset(offset(self.shared, lane, SHARED), group * operand.rows * BLOCK_BYTES, SHARED)
         loaded = nvvm.ldmatrix(struct, address, number, row_major, shape, element)
-        return [_element(loaded, i) for i in range(_LDMATRIX_CORES)]
+        return struct_elements(loaded, LDMATRIX_CORES)
 
     def _fragments(self, layout: FragmentLayout | None, first: Scalar, extent: int, start: int) -> _Fragments:
         """The fragments of an operand's `extent` rows from `first` on, in the part of a stage that begins at `start`.
@@ -602,7 +417,7 @@ class _Emitter:
         Lane l gives ldmatrix the address of row l % 8 of core l // 8.
         """
         assert layout is not None
-        rows = _group_rows(layout)
+        rows = group_rows(layout)
         cores = [(base + row, bits) for base in range(0, rows, layout.rows) for row, bits in layout.registers]
         (row0, bit0), (row1, bit1), (row2, bit2), (row3, bit3) = cores
         assert (row3 - row2, bit3 - bit2) == (row1 - row0, bit1 - bit0), "cores of one ldmatrix must form a lattice"
@@ -620,34 +435,20 @@ class _Emitter:
         assert mma.lhs is not None
         assert mma.rhs is not None
         size, a_size, b_size = (len(x.registers) for x in (mma.accumulator, mma.lhs, mma.rhs))
-        down, right = _LDMATRIX_CORES // a_size, _LDMATRIX_CORES // b_size
+        down, right = LDMATRIX_CORES // a_size, LDMATRIX_CORES // b_size
         across = self.tile.warp_columns // mma.n
         for i, j in itertools.product(range(down), range(right)):
             at = ((place[0] * down + i) * across + place[1] * right + j) * size
             a, b = lhs[i * a_size : (i + 1) * a_size], rhs[j * b_size : (j + 1) * b_size]
             if not self.and_by_xor:
                 operation = self.problem.operation
-                accumulators[at : at + size] = self._mma(a, b, accumulators[at : at + size], operation)
+                accumulators[at : at + size] = issue_mma(mma, a, b, accumulators[at : at + size], operation)
                 continue
             zeros_a, zeros_b = [const(0).value] * a_size, [const(0).value] * b_size
             both = at + len(accumulators) // 2
-            either = self._mma(a, zeros_b, accumulators[at : at + size], "xor")
-            accumulators[at : at + size] = self._mma(zeros_a, b, either, "xor")
-            accumulators[both : both + size] = self._mma(a, b, accumulators[both : both + size], "xor")
-
-    def _mma(self, a: list[ir.Value], b: list[ir.Value], c: list[ir.Value], operation: str) -> list[ir.Value]:
-        mma = self.mma
-        struct = ir.Type.parse(f"!llvm.struct<({', '.join(['i32'] * len(c))})>")
-        shape = ir.Attribute.parse(f"#nvvm.shape<m = {mma.m}, n = {mma.n}, k = {mma.k // mma.bits}>")
-        row, column = ir.Attribute.parse("#nvvm.mma_layout<row>"), ir.Attribute.parse("#nvvm.mma_layout<col>")
-        element = ir.Attribute.parse("#nvvm.mma_type<b1>" if mma.bits == 1 else f"#nvvm.mma_type<u{mma.bits}>")
-        bitwise = ir.Attribute.parse(f"#nvvm.mma_b1op<{operation}_popc>") if mma.bits == 1 else None
-        overflow = None if mma.bits == 1 else ir.Attribute.parse("#nvvm.mma_int_overflow<wrapped>")
-        result = nvvm.mma_sync(
-            struct, shape, row, column, a, b, c, b1_op=bitwise, int_overflow_behavior=overflow,
-            multiplicand_a_ptx_type=element, multiplicand_b_ptx_type=element,
-        )  # fmt: skip
-        return [_element(result, i) for i in range(len(c))]
+            either = issue_mma(mma, a, zeros_b, accumulators[at : at + size], "xor")
+            accumulators[at : at + size] = issue_mma(mma, zeros_a, b, either, "xor")
+            accumulators[both : both + size] = issue_mma(mma, a, b, accumulators[both : both + size], "xor")
 
 
 @dataclass(frozen=True)
@@ -659,51 +460,5 @@ class _Fragments:
     groups: int
 
 
-def _group_rows(layout: FragmentLayout | None) -> int:
-    """Rows of an operand that one ldmatrix covers."""
-    assert layout is not None
-    return layout.rows * (_LDMATRIX_CORES // len(layout.registers))
-
-
 def _shifted_left(values: Sequence[ir.Value]) -> list[ir.Value]:
     return [(Scalar(value) << 1).value for value in values]
-
-
-def _element(struct: ir.Value, position: int) -> ir.Value:
-    return llvm.extractvalue(i32(), struct, ir.DenseI64ArrayAttr.get([position]))
-
-
-# --- copies ---
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """16 bytes of a stage: where in which matrix they are read, if inside; and where they go."""
-
-    source: ir.Value
-    matrix: ir.Value
-    inside: Scalar | None
-    to: ir.Value
-
-
-def _copy_async(chunks: Sequence[_Chunk]) -> None:
-    """Copy by cp.async; zeros where a chunk lies outside."""
-    size, bypass_l1 = ir.IntegerAttr.get(i32(), CHUNK_BYTES), nvvm.LoadCacheModifierKind.CG
-    for chunk in chunks:
-        filled = None if chunk.inside is None else select(chunk.inside, const(CHUNK_BYTES), 0).value
-        nvvm.cp_async_shared_global(chunk.to, chunk.source, size, bypass_l1, cp_size=filled)
-
-
-def _copy_through_registers(chunks: Sequence[_Chunk]) -> None:
-    """Copy by loads and stores, for chips without cp.async: all loads before the first store."""
-    four = ir.VectorType.get([4], i32())
-    zeros = arith.constant(four, ir.DenseElementsAttr.get_splat(four, ir.IntegerAttr.get(i32(), 0)))
-    loaded = []
-    for chunk in chunks:
-        if chunk.inside is None:
-            loaded.append(load(four, chunk.source, CHUNK_BYTES))
-            continue
-        source = arith.select(chunk.inside.value, chunk.source, chunk.matrix)
-        loaded.append(arith.select(chunk.inside.value, load(four, source, CHUNK_BYTES), zeros))
-    for chunk, value in zip(chunks, loaded, strict=True):
-        store(value, chunk.to, CHUNK_BYTES)

@@ -6,17 +6,21 @@ needed, which is when the warp has nothing else to do. Instead, idle warps compu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from mlir import ir
 from mlir.dialects import arith
 
-from bitmlir.lowering.emit import Scalar, i1
+from bitmlir.lowering.elements import Elements
+from bitmlir.lowering.emit import Scalar, i1, if_then
 from bitmlir.lowering.gpu.memory import SHARED, element_bytes, load, offset, store
 from bitmlir.lowering.vectors import vector_of
 
-__all__ = ["Staged", "Staging"]
+__all__ = ["STAGED_TILES", "Staged", "Staging"]
+
+STAGED_TILES = 2  # how many tiles' values lie in shared memory
 
 _ALIGNMENT = 16
 
@@ -80,6 +84,28 @@ class Staging:
                 end += -(-sizes[axis] * element_bytes(value.type) // _ALIGNMENT) * _ALIGNMENT
         return Staging(tuple(values), end)
 
-    def along(self, axis: str) -> tuple[Staged, ...]:
-        """Those that depend on one axis."""
-        return tuple(staged for staged in self.values if staged.axis == axis)
+    def fill(
+        self, axes: dict[str, tuple[int, int]], thread: Scalar, threads: int, body: Callable[[str, Scalar], Elements],
+        stage: Scalar, shared: ir.Value,
+    ) -> None:  # fmt: skip
+        """Compute and store a tile's values; `axes` gives for each the tile's size and how many elements a thread takes
+        at a time, and body(axis, index) the elements at an index of the tile."""
+        for axis, (size, width) in axes.items():
+            members = [staged for staged in self.values if staged.axis == axis]
+
+            def compute(axis: str, index: Scalar, members: list[Staged]) -> None:
+                elements = body(axis, index)
+                for staged in members:
+                    staged.store(stage * self.stage_bytes, index, elements.at(staged.value, 0, 0), shared)
+
+            for first in range(0, size, threads * width) if members else ():
+                index = thread * width + first
+                inside = None if first + threads * width <= size else index < size
+                if_then(inside, partial(compute, axis, index, members))
+
+    def load(
+        self, value: ir.Value, stage: Scalar, index: Scalar, distance: int, lanes: int | None, shared: ir.Value
+    ) -> ir.Value | None:
+        """The element of a value at index + distance of its axis, or a vector of so many; None if it is not staged."""
+        staged = next((s for s in self.values if s.value == value), None)
+        return staged and staged.load(stage * self.stage_bytes, index, distance, lanes, shared)

@@ -18,9 +18,16 @@ from mlir import ir
 
 from bitmlir.dialects.errors import InputError
 from bitmlir.dialects.faults import tile_fault
-from bitmlir.lowering.gpu.mma_sync import MmaTile, mma_tile_fault, mma_tiles
+from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tile_fault, mma_tiles
 from bitmlir.lowering.gpu.product import ProductProblem, ceil_div
-from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, MOST_REGISTERS, Placement, SharedLayout, WgmmaTile, stackable
+from bitmlir.lowering.gpu.wgmma_tile import (
+    GROUP_ROWS,
+    MOST_REGISTERS,
+    SharedLayout,
+    WgmmaTile,
+    stackable,
+    wgmma_placement,
+)
 from bitmlir.lowering.instructions import WGMMA_COLUMNS, wgmma
 from bitmlir.lowering.passes import fail
 from bitmlir.lowering.targets import Target
@@ -220,7 +227,7 @@ def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
         counts = {most, most - 1, most // 2} if fewer_stages else {most}
         for stages in sorted(counts - {-1, 0, 1}, reverse=True):
             tile = dataclasses.replace(shape, stages=stages)
-            place = Placement.of(problem, tile)
+            place = wgmma_placement(problem, tile)
             if tile.alternate and place.tiles <= place.clusters:
                 continue  # a block has a single tile
             bands = (1,) if tile.swapped else _BANDS

@@ -11,6 +11,7 @@ from mlir import ir
 from mlir.dialects import llvm, nvvm
 
 from bitmlir.lowering.emit import Scalar, i32, i64
+from bitmlir.lowering.gpu.memory import struct_elements
 from bitmlir.lowering.gpu.product import BLOCK_BYTES
 from bitmlir.lowering.instructions import LANES, MmaInstruction
 
@@ -66,8 +67,7 @@ def set_registers(count: int, action: nvvm.SetMaxRegisterAction) -> None:
 
 def split_registers(mma: MmaInstruction, struct: ir.Value) -> list[ir.Value]:
     """The registers in a struct of accumulators."""
-    count = len(mma.accumulator.registers)
-    return [llvm.extractvalue(i32(), struct, ir.DenseI64ArrayAttr.get([i])) for i in range(count)]
+    return struct_elements(struct, len(mma.accumulator.registers))
 
 
 def join_registers(mma: MmaInstruction, registers: Sequence[ir.Value]) -> ir.Value:

@@ -28,7 +28,7 @@ from bitmlir.lowering.elements import Chain, Elements, Grid, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i16, i32, if_else, if_then, select
 from bitmlir.lowering.gpu.bulk_store import BulkStore
 from bitmlir.lowering.gpu.cluster import arrive_at, meet_cluster, seen_by_cluster
-from bitmlir.lowering.gpu.matrices import Dealing, Place
+from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
     SHARED,
     Kernel,
@@ -43,6 +43,7 @@ from bitmlir.lowering.gpu.memory import (
 )
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, Link, ProductProblem, continued, for_each_link
 from bitmlir.lowering.gpu.ring import Position, Ring, Turns
+from bitmlir.lowering.gpu.staging import STAGED_TILES
 from bitmlir.lowering.gpu.steps import Steps
 from bitmlir.lowering.gpu.thread_tile import PAIR, ThreadTile, group_pairs, ungroup_pairs
 from bitmlir.lowering.gpu.warp_group import (
@@ -56,7 +57,7 @@ from bitmlir.lowering.gpu.warp_group import (
     split_registers,
     wait_for_groups,
 )
-from bitmlir.lowering.gpu.wgmma_tile import STAGED_TILES, Placement, SharedLayout, WgmmaTile, stores_in_bulk
+from bitmlir.lowering.gpu.wgmma_tile import SharedLayout, WgmmaTile, stores_in_bulk, wgmma_placement
 from bitmlir.lowering.instructions import LANES, LANES_PER_ROW, MmaInstruction, wgmma
 
 __all__ = ["build_wgmma_kernel"]
@@ -80,7 +81,7 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
     if stores_in_bulk(problem, tile):
         element = element_bytes(ir.MemRefType(problem.op.out.type).element_type)
         boxes[arguments.index(problem.op.out)] = BulkStore.box(element)
-    place = Placement.of(problem, tile)
+    place = wgmma_placement(problem, tile)
     layout = SharedLayout.of(problem, tile)
 
     def emit(*pointers: ir.Value) -> None:
@@ -282,29 +283,21 @@ class _Emitter:
     def _stage(self) -> None:
         """Compute what the body reads by row or by column alone, tile after tile."""
         thread = self.thread - LANES
+        axes = {self.tile.axis("rows"): (self.tile.rows, 1), self.tile.axis("columns"): (self.tile.columns, PAIR)}
 
         def stage_tile(tile: _OutputTile, progress: _Progress) -> Position:
             at = progress.staged
             self.staged_ring.wait_empty(at)
-            for axis, (_, size) in self._parts(tile).items():
-                width = PAIR if axis == self.tile.axis("columns") else 1
-                if not self.staging.along(axis):
-                    continue
-                for first in range(0, size, _STAGERS * width):
-                    index = thread * width + first
-                    inside = None if first + _STAGERS * width <= size else index < size
-                    if_then(inside, lambda axis=axis, index=index: self._stage_values(tile, axis, index, at))
+
+            def elements(axis: str, index: Scalar) -> Elements:
+                down, across = (index, const(0)) if axis == self.tile.axis("rows") else (const(0), index)
+                return Elements(self.problem.op.body, self._thread_tile(tile, down, [0], across, [0]))
+
+            self.staging.fill(axes, thread, _STAGERS, elements, at.stage, self._staged)
             nvvm.mbarrier_arrive(None, self.staged_ring.full(at.stage))
             return progress.ring
 
         self._for_each_tile(self.ring.filling(), stage_tile)
-
-    def _stage_values(self, tile: _OutputTile, axis: str, index: Scalar, at: Position) -> None:
-        """Compute and store the values along an axis at an index of the tile."""
-        down, across = (index, const(0)) if axis == self.tile.axis("rows") else (const(0), index)
-        elements = Elements(self.problem.op.body, self._thread_tile(tile, down, [0], across, [0]))
-        for staged in self.staging.along(axis):
-            staged.store(at.stage * self.staging.stage_bytes, index, elements.at(staged.value, 0, 0), self._staged)
 
     @property
     def _staged(self) -> ir.Value:
@@ -367,12 +360,8 @@ class _Emitter:
                 self.turns.wait(self.group, parity)
 
         def read_staged(value: ir.Value, axis: str, slot: int) -> ir.Value | None:
-            staged = next((s for s in self.staging.values if s.value == value), None)
-            if staged is None:
-                return None
             index, offsets, lanes = places[axis]
-            start = staged_at.stage * self.staging.stage_bytes
-            return staged.load(start, index, offsets[slot], lanes, self._staged)
+            return self.staging.load(value, staged_at.stage, index, offsets[slot], lanes, self._staged)
 
         bulk = None
         if stores_in_bulk(self.problem, self.tile):

@@ -5,20 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitmlir.lowering.elements import Chain
-from bitmlir.lowering.emit import Scalar, const
 from bitmlir.lowering.gpu.bulk_store import BulkStore
-from bitmlir.lowering.gpu.matrices import most_tiles
+from bitmlir.lowering.gpu.matrices import Placement
 from bitmlir.lowering.gpu.memory import element_bytes
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
 from bitmlir.lowering.gpu.ring import BARRIER_BYTES, Ring, Turns
-from bitmlir.lowering.gpu.staging import Staging
+from bitmlir.lowering.gpu.staging import STAGED_TILES, Staging
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS, GROUP_WARPS
 from bitmlir.lowering.instructions import wgmma
 
-__all__ = ["GROUP_ROWS", "MOST_REGISTERS", "STAGED_TILES", "Placement", "SharedLayout", "WgmmaTile", "stackable"]
+__all__ = [
+    "GROUP_ROWS",
+    "MOST_REGISTERS",
+    "SharedLayout",
+    "WgmmaTile",
+    "stackable",
+    "stores_in_bulk",
+    "wgmma_placement",
+]
 
 GROUP_ROWS = 64  # of a tile, for each warp group
-STAGED_TILES = 2  # how many tiles' values lie in shared memory
 _PRODUCER_REGISTERS, MOST_REGISTERS = 40, 232  # of a thread, the latter of a consumer
 _FEW_ACCUMULATORS = 64
 _SHARED_ALIGNMENT = 1024
@@ -99,38 +105,11 @@ def stackable(chains: list[Chain]) -> int:
     return len(chains) if same and planes == [{number} for number in range(len(chains))] else 1
 
 
-@dataclass(frozen=True)
-class Placement:
-    """How output tiles are dealt out: each cluster takes every `clusters`-th of `tiles` places in all (of groups of
-    rows, the most that there can be). A product has `down` × `across` of them."""
-
-    down: int
-    across: int
-    band: int
-    clusters: int
-    tiles: int
-
-    @staticmethod
-    def of(problem: ProductProblem, tile: WgmmaTile) -> Placement:
-        """The placement for a problem."""
-        rows, columns = problem.m, problem.covered_columns
-        if tile.swapped:
-            rows, columns = columns, rows
-        down, across = ceil_div(rows, tile.rows * tile.cluster), ceil_div(columns, tile.columns)
-        tiles = most_tiles(problem, down, across, tile.rows)
-        clusters = min(tiles, problem.target.multiprocessors // tile.cluster)
-        return Placement(down, across, min(tile.band, down), clusters, tiles)
-
-    def locate(self, number: Scalar) -> tuple[Scalar, Scalar]:
-        """Row and column of a place: along the columns, over a band of rows at a time."""
-        if self.band == 1:
-            return number // self.across, number % self.across
-        size = self.band * self.across
-        first, within = number // size * self.band, number % size
-        if self.down % self.band == 0:
-            return first + within % self.band, within // self.band
-        rows = (const(self.down) - first).minimum(self.band)
-        return first + within % rows, within // rows
+def wgmma_placement(problem: ProductProblem, tile: WgmmaTile) -> Placement:
+    """Who takes which tile of a product: each cluster every so many."""
+    extent = (problem.covered_columns, problem.m) if tile.swapped else (problem.m, problem.covered_columns)
+    size, resident = (tile.rows * tile.cluster, tile.columns), problem.target.multiprocessors // tile.cluster
+    return Placement.over(problem, extent, size, tile.band, resident, tile.rows)
 
 
 @dataclass(frozen=True)

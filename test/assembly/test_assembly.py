@@ -17,7 +17,7 @@ from bitmlir import assembler, compiler
 from bitmlir.assembler import Assembled, Resources, find_assembler, resources
 from bitmlir.dialects.errors import InputError
 from bitmlir.grouped_spec import GroupedSpec
-from bitmlir.lowering.gpu.mma_sync import MmaTile, mma_tiles
+from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tiles
 from bitmlir.lowering.gpu.tiles import tile_text
 from bitmlir.lowering.instructions import get_instruction
 from bitmlir.lowering.targets import TARGETS, Target, get_target

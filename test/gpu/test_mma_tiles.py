@@ -13,7 +13,7 @@ from bitmlir import compiler, reference
 from bitmlir.formats.packed import unpack
 from bitmlir.formats.tiles import tile_bitmap
 from bitmlir.lowering import targets
-from bitmlir.lowering.gpu.mma_sync import MmaTile, mma_tiles
+from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tiles
 from bitmlir.lowering.gpu.tiles import tile_text
 from bitmlir.lowering.targets import get_target
 from bitmlir.runtime.cuda import Device

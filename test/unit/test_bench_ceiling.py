@@ -46,7 +46,7 @@ def test_the_programs_assemble_without_spills(chip: str) -> None:
         assert used.registers * launch.block[0] <= 1 << 16
 
 
-@pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a"])
+@pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a", "sm_120"])
 def test_operations_are_those_of_the_instructions_that_the_blocks_issue(chip: str) -> None:
     target = get_target(chip)
     ceiling = instruction_ceiling(target, MULTIPROCESSORS, REPEATS)
@@ -55,11 +55,12 @@ def test_operations_are_those_of_the_instructions_that_the_blocks_issue(chip: st
         "sm_75": 8 * (8 * 8 * 128),  # 8 pairs of fragments by m8n8k128
         "sm_80": 8 * (16 * 8 * 256),
         "sm_90a": 16 * 256 * 1024,  # a quarter of 64 rows, 256 columns, all 1024 bits of a tile
+        "sm_120": 8 * (16 * 8 * 32),  # of a register's 32 bits, the four that its numbers hold
     }[chip]
     assert ceiling.operations == 2 * warps * a_warp * REPEATS
 
 
-@pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a"])
+@pytest.mark.parametrize("chip", ["sm_75", "sm_80", "sm_90a", "sm_120"])
 def test_expected_sums_grow_with_the_repeats_and_fit_random_bits(chip: str) -> None:
     target = get_target(chip)
     once, often = expected_sums(target, 1), expected_sums(target, 7)

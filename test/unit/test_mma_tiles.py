@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bitmlir.lowering.gpu import mma_sync
-from bitmlir.lowering.gpu.mma_sync import MmaTile, mma_tile_fault, mma_tiles
+from bitmlir.lowering.gpu import mma_tile
+from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tile_fault, mma_tiles
 from bitmlir.lowering.targets import TARGETS, Target, get_target
 
 CHIPS = [target for target in TARGETS.values() if target.copy in ("load", "cp.async")]
@@ -84,6 +84,6 @@ def test_registers_are_those_of_a_scheduler_divided_by_its_warps() -> None:
 
 
 def test_doctests_run() -> None:
-    results = doctest.testmod(mma_sync)
+    results = doctest.testmod(mma_tile)
     assert results.attempted > 0
     assert results.failed == 0

@@ -10,7 +10,7 @@ import pytest
 from bitmlir import compiler
 from bitmlir.dialects.errors import TargetError
 from bitmlir.lowering import targets
-from bitmlir.lowering.gpu.mma_sync import MmaTile
+from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.wgmma import WgmmaTile
 from bitmlir.lowering.instructions import INSTRUCTIONS, wgmma
 from bitmlir.lowering.targets import TARGETS, Target, get_target, target_for_capability

@@ -167,7 +167,7 @@ def _median(outcome: Outcome) -> float:
 
 @dataclass(frozen=True)
 class Tuner:
-    """What tunes: the session that measures, and how many tiles it tries."""
+    """What tunes: the open device that it measures on, and how many tiles it tries."""
 
     session: Session
     top: int

@@ -1,0 +1,176 @@
+"""How a mma.sync kernel divides its work: the tile of a block, its parts in shared memory, and who takes which tile."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_ROWS
+from bitmlir.lowering.gpu.copies import CHUNK_BYTES, CHUNKS
+from bitmlir.lowering.gpu.matrices import Placement
+from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
+from bitmlir.lowering.gpu.ring import Ring
+from bitmlir.lowering.gpu.staging import STAGED_TILES, Staging
+from bitmlir.lowering.gpu.warp_ring import NUMBERED_BARRIERS, NumberedRing
+from bitmlir.lowering.instructions import LANES, FragmentLayout, get_instruction
+from bitmlir.lowering.targets import Target
+
+__all__ = ["LDMATRIX_CORES", "MmaLayout", "MmaTile", "group_rows", "mma_placement", "mma_tile_fault", "mma_tiles"]
+
+LDMATRIX_CORES = 4  # 8×128-bit matrices that one ldmatrix.x4 loads
+_RESERVED_BYTES = 1 << 10  # of shared memory for each block (CUDA C++ Programming Guide, shared memory)
+_MOST_STAGES = 6
+_STAGING_BYTES = 8 << 10  # what most products need at most for staged values
+_MOST_WARPS = 32  # of a block
+_SCHEDULERS = 4  # of a multiprocessor, each with a quarter of its registers and of its warps
+_REGISTERS, _MOST_REGISTERS = 512, 255  # 32-bit registers of a scheduler for each lane; of a thread at most
+_SPARE_REGISTERS = 8  # what a consumer needs beside accumulators and fragments
+
+
+@dataclass(frozen=True)
+class MmaTile:
+    """How a product is divided among blocks and warps.
+
+    rows, columns: of the tile of a block. warp_rows, warp_columns: of the part of it that one warp multiplies.
+    stages: of the ring, each a K block.
+    producers: warps that copy.
+    blocks: that share a multiprocessor.
+    raster: over how many rows of tiles blocks work side by side before they move on along the columns, so that what
+        they read stays in the L2 cache.
+    """
+
+    rows: int
+    columns: int
+    warp_rows: int
+    warp_columns: int
+    stages: int
+    producers: int = 4
+    blocks: int = 1
+    raster: int = 8
+
+    @property
+    def consumers(self) -> int:
+        """Warps that multiply."""
+        return self.rows // self.warp_rows * (self.columns // self.warp_columns)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return (self.consumers + self.producers) * LANES
+
+    @property
+    def registers(self) -> int:
+        """Registers that each thread can have."""
+        warps = ceil_div(self.blocks * (self.consumers + self.producers), _SCHEDULERS)
+        return min(_REGISTERS // warps // 8 * 8, _MOST_REGISTERS)
+
+    @property
+    def stage_bytes(self) -> int:
+        """Bytes of shared memory that one stage takes."""
+        return (self.rows + self.columns) * BLOCK_BYTES
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of shared memory that the ring and its barriers take."""
+        return self.stages * self.stage_bytes + Ring.bytes(self.stages) + Ring.bytes(STAGED_TILES)
+
+
+def mma_tiles(target: Target) -> list[MmaTile]:
+    """The tiles worth timing on a target, with as many stages as fit; all are legal for every product."""
+    sizes = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
+    parts = ((32, 32), (64, 32), (64, 64))
+    found: dict[MmaTile, None] = {}
+    for (rows, columns), (warp_rows, warp_columns), blocks in itertools.product(sizes, parts, (1, 2)):
+        shallow = MmaTile(rows, columns, warp_rows, warp_columns, 2, 4 // blocks, blocks)
+        if shallow.consumers not in (4, 8):
+            continue
+        tiles = (replace(shallow, stages=stages) for stages in range(2, _MOST_STAGES + 1))
+        legal = [tile for tile in tiles if mma_tile_fault(tile, target) is None]
+        # Once with room for staged values, once without.
+        for spare in (_STAGING_BYTES, 0):
+            fitting = [tile for tile in legal if tile.shared_bytes + spare <= _room(tile, target)]
+            found.update(dict.fromkeys(fitting[-1:]))
+    return list(found)
+
+
+def mma_tile_fault(tile: MmaTile, target: Target) -> str | None:
+    """Why kernels of that tile cannot be built for a target, or None if they can.
+
+    Example:
+        >>> from bitmlir.lowering.targets import get_target
+        >>> mma_tile_fault(MmaTile(128, 256, 64, 64, stages=5), get_target("sm_90"))
+        '245872 bytes of shared memory a block, of 232448'
+    """
+    mma = get_instruction(target.instruction or "")
+    lhs, rhs = group_rows(mma.lhs), group_rows(mma.rhs)
+    if any(size < 1 or max(size, TILE_ROWS) % min(size, TILE_ROWS) for size in (tile.rows, tile.columns)):
+        return f"{tile.rows}×{tile.columns} does not fit {TILE_ROWS}×{TILE_ROWS} elements, which bitmaps count by"
+    if min(tile.warp_rows, tile.warp_columns) < 1 or tile.rows % tile.warp_rows or tile.columns % tile.warp_columns:
+        return f"{tile.rows}×{tile.columns} cannot be cut into parts of {tile.warp_rows}×{tile.warp_columns}"
+    if tile.warp_rows % lhs or tile.warp_columns % rhs or tile.warp_columns % BITS_PER_WORD:
+        return f"a warp's part must be a multiple of {lhs}×{max(rhs, BITS_PER_WORD)}"
+    if tile.producers < 1 or tile.producers & (tile.producers - 1):
+        return f"{tile.producers} producers are no power of two"
+    if tile.stages < 2 or tile.blocks < 1 or tile.raster < 1:
+        return "a ring has two stages or more; blocks and raster count from one"
+    if (warps := tile.consumers + tile.producers) > _MOST_WARPS:
+        return f"{warps} warps a block, of {_MOST_WARPS}"
+    at_once = tile.producers * LANES // CHUNKS
+    if at_once > min(tile.rows, tile.columns):
+        return f"{tile.producers} producers copy {at_once} rows at a time, more than the tile has"
+    barriers = 1 + NumberedRing.barriers(tile.stages) + NumberedRing.barriers(STAGED_TILES)
+    if target.copy == "load" and barriers > NUMBERED_BARRIERS:
+        return f"{barriers} barriers a block, of {NUMBERED_BARRIERS}"
+    if tile.shared_bytes > (room := _room(tile, target)):
+        return f"{tile.shared_bytes} bytes of shared memory a block, of {room}"
+    accumulators = tile.warp_rows * tile.warp_columns // LANES * (1 if "and" in target.operations else 2)
+    fragments = LDMATRIX_CORES * (tile.warp_rows // lhs + tile.warp_columns // rhs) * (1 if mma.bits == 1 else 2)
+    needed = accumulators + fragments + _SPARE_REGISTERS
+    if needed > tile.registers:
+        return f"{needed} registers a thread, of {tile.registers}"
+    return None
+
+
+def _room(tile: MmaTile, target: Target) -> int:
+    """Bytes of shared memory that each of the blocks on a multiprocessor can have."""
+    return (target.shared_bytes + _RESERVED_BYTES) // tile.blocks - _RESERVED_BYTES
+
+
+def group_rows(layout: FragmentLayout | None) -> int:
+    """Rows of an operand that one ldmatrix covers."""
+    assert layout is not None
+    return layout.rows * (LDMATRIX_CORES // len(layout.registers))
+
+
+def mma_placement(problem: ProductProblem, tile: MmaTile) -> Placement:
+    """Who takes which tile of a product: each block every so many."""
+    size = (tile.rows, tile.columns)
+    resident = problem.target.multiprocessors * tile.blocks
+    return Placement.over(problem, (problem.m, problem.covered_columns), size, tile.raster, resident, tile.rows)
+
+
+@dataclass(frozen=True)
+class MmaLayout:
+    """What lies where in a block's shared memory: the ring's stages and barriers, staged values and their barriers."""
+
+    ring: int
+    staged_ring: int
+    staged: int
+    staging: Staging
+
+    @staticmethod
+    def of(problem: ProductProblem, tile: MmaTile) -> MmaLayout:
+        """The layout for a problem; values are staged where there is room for them."""
+        sizes = {"row": tile.rows, "column": tile.columns}
+        staging = Staging.of({axis: problem.loaded[axis] for axis in sizes}, sizes)
+        ring = tile.stages * tile.stage_bytes
+        staged_ring = ring + Ring.bytes(tile.stages)
+        staged = ceil_div(staged_ring + Ring.bytes(STAGED_TILES), CHUNK_BYTES) * CHUNK_BYTES
+        layout = MmaLayout(ring, staged_ring, staged, staging)
+        fits = layout.bytes <= _room(tile, problem.target)
+        return layout if fits else replace(layout, staging=Staging((), 0))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in all."""
+        return self.staged + STAGED_TILES * self.staging.stage_bytes
