@@ -177,7 +177,7 @@ def _results(plan: Plan, buffers: Mapping[str, np.ndarray]) -> dict[str, Any]:
         parts = {part: buffers[name] for part, name in value.buffers.items()}
         if value.kind == "packed":
             planes, encoding = parts["planes"].view(np.uint32), Encoding.parse(str(value.encoding))
-            packed = Packed(planes, parts["sums"], encoding, (value.shape[0], value.shape[1]), parts.get("zeros"))
+            packed = Packed(planes, parts["sums"], encoding, tuple(value.shape), parts.get("zeros"))
             packed.check()
             results[value.name] = packed
         else:
