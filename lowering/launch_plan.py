@@ -91,7 +91,11 @@ class _PlanReader:
         clusters = operands[before + 6 : before + sum(sizes[1:10])]  # three or none, after grid and block
         cluster = _sizes(clusters) if clusters else ONE_BLOCK
         arguments = tuple(self.names[v] for v in op.kernelOperands)
-        return Launch(kernel, grid, block, shared, arguments, cluster, "bit.overlap_previous" in op.attributes)
+        overlaps = "bit.overlap_previous" in op.attributes
+        persistent = (
+            ir.IntegerAttr(op.attributes["bit.persistent"]).value if "bit.persistent" in op.attributes else None
+        )
+        return Launch(kernel, grid, block, shared, arguments, cluster, overlaps, persistent)
 
     def _call(self, op: func.CallOp) -> Launch:
         *arguments, _, last = op.operation.operands

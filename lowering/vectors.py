@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlir import ir
 from mlir.dialects import arith, vector
 
 from bitmlir.lowering.emit import Scalar, index
 
-__all__ = ["apply", "as_vector", "lane_numbers", "splat", "vector_of"]
+__all__ = ["apply", "as_vector", "joined", "lane_numbers", "splat", "vector_of"]
 
 
 def vector_of(element: ir.Type, lanes: int) -> ir.VectorType:
@@ -26,6 +28,15 @@ def splat(value: int, type_: ir.VectorType) -> ir.Value:
 def as_vector(value: ir.Value, lanes: int) -> ir.Value:
     """A scalar in every lane; a vector as it is."""
     return value if isinstance(value.type, ir.VectorType) else vector.broadcast(vector_of(value.type, lanes), value)
+
+
+def joined(parts: Sequence[ir.Value]) -> ir.Value:
+    """Vectors of the same type, one after the other, as one vector."""
+    if len(parts) == 1:
+        return parts[0]
+    type_ = ir.VectorType(parts[0].type)
+    elements = [vector.extract(part, [], [lane]) for part in parts for lane in range(type_.shape[0])]
+    return vector.from_elements(vector_of(type_.element_type, len(elements)), elements)
 
 
 def lane_numbers(first: Scalar, lanes: int) -> ir.Value:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bitmlir.dialects.errors import BundleError, DeviceError, InputError
-from bitmlir.runtime.buffers import complete_buffers, require_type
+from bitmlir.runtime.buffers import complete_buffers, new_array_hint, read_only_error, require_type
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.driver import Device, DeviceArray, Module, call, check, driver, release, release_with
 from bitmlir.runtime.dtypes import numpy_dtype
@@ -136,10 +136,11 @@ class CudaProgram:
             return "cuMemsetD8Async", lambda stream: cuda.cuMemsetD8Async(address, 0, size, stream)
         parameters = _Parameters([_parameter(argument, buffers) for argument in step.arguments])
         kernel = self._module.kernel(step.kernel, step.shared_bytes)
+        grid = step.blocks_on(self.device.sm_count)
         if step.cluster == ONE_BLOCK and not step.overlap_previous:
-            launch = (kernel, *step.grid, *step.block, step.shared_bytes)
+            launch = (kernel, *grid, *step.block, step.shared_bytes)
             return "cuLaunchKernel", lambda stream: cuda.cuLaunchKernel(*launch, stream, parameters.address, 0)
-        config = _launch_config(step)
+        config = _launch_config(step, grid)
 
         def launch_with_attributes(stream: Any) -> Any:
             config.hStream = stream
@@ -274,11 +275,11 @@ def _record(stream: Any, queue: Callable[[], None]) -> Any:
     return graph
 
 
-def _launch_config(launch: Launch) -> Any:
-    """A launch with attributes, but for its stream (CUDA driver API: cuLaunchKernelEx)."""
+def _launch_config(launch: Launch, grid: tuple[int, int, int]) -> Any:
+    """A launch of that grid with attributes, but for its stream (CUDA driver API: cuLaunchKernelEx)."""
     cuda = driver()
     config, attributes = cuda.CUlaunchConfig(), []
-    config.gridDimX, config.gridDimY, config.gridDimZ = launch.grid
+    config.gridDimX, config.gridDimY, config.gridDimZ = grid
     config.blockDimX, config.blockDimY, config.blockDimZ = launch.block
     config.sharedMemBytes = launch.shared_bytes
     if launch.cluster != ONE_BLOCK:
@@ -359,7 +360,7 @@ def _tensor_map_encoder() -> Any:
 
 
 def _require_fit(buffer: Buffer, array: DeviceArray, device: Device, is_written: bool) -> None:
-    require_type(buffer, array)
+    require_type(buffer, array, is_written)
     if array.device.ordinal != device.ordinal:
         raise InputError(
             f"buffer {buffer.name} is on GPU {array.device.ordinal}, the program on GPU {device.ordinal}: copy it "
@@ -367,12 +368,13 @@ def _require_fit(buffer: Buffer, array: DeviceArray, device: Device, is_written:
             f"is the current one"
         )
     if array.address % _ALIGNMENT:
+        remedy = new_array_hint(buffer) if is_written else "copy it first (torch: x.clone(), CuPy: x.copy())"
         raise InputError(
             f"buffer {buffer.name} must start at a multiple of {_ALIGNMENT} bytes, but starts at {array.address:#x}: "
-            f"copy it first (torch: x.clone(), CuPy: x.copy())"
+            f"{remedy}"
         )
     if is_written and array.read_only:
-        raise InputError(f"buffer {buffer.name} is written by the program, but the array is read-only: give a new one")
+        raise read_only_error(buffer)
 
 
 def _size(buffer: Buffer) -> int:

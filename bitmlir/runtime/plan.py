@@ -74,6 +74,9 @@ class Launch:
     (`griddepcontrol.wait`) before it touches what that one writes (CUDA C++ Programming Guide, "Programmatic Dependent
     Launch").
 
+    persistent: of a kernel that works with however many blocks there are, those that a multiprocessor has room for;
+    `grid` is then the most that have work, and no more are launched than the device runs at once.
+
     On the CPU `grid` is (rows, 1, 1) and `block` (rows that must stay together, 1, 1): the runtime splits the rows
     among threads and calls the kernel with two more arguments, the first row and the row past the last.
     """
@@ -85,6 +88,20 @@ class Launch:
     arguments: tuple[str | TensorMap, ...]
     cluster: tuple[int, int, int] = ONE_BLOCK
     overlap_previous: bool = False
+    persistent: int | None = None
+
+    def blocks_on(self, multiprocessors: int) -> tuple[int, int, int]:
+        """The grid to launch on a device with so many multiprocessors.
+
+        Example:
+            >>> Launch("k", (100, 1, 1), (128, 1, 1), 0, (), cluster=(2, 1, 1), persistent=1).blocks_on(15)
+            (14, 1, 1)
+        """
+        if self.persistent is None:
+            return self.grid
+        cluster = self.cluster[0]
+        at_once = max(self.persistent * multiprocessors // cluster, 1) * cluster
+        return (min(self.grid[0], at_once), *self.grid[1:])
 
 
 Step = Memset | Launch
@@ -139,8 +156,6 @@ def _step(step: dict[str, Any]) -> Step:
         return Memset(**fields)
     arguments = tuple(a if isinstance(a, str) else TensorMap(a["buffer"], tuple(a["box"])) for a in fields["arguments"])
     grid, block = tuple(fields["grid"]), tuple(fields["block"])
-    cluster, overlaps = (
-        tuple(fields.get("cluster", ONE_BLOCK)),
-        fields.get("overlap_previous", False),
-    )  # new in format 2
-    return Launch(fields["kernel"], grid, block, fields["shared_bytes"], arguments, cluster, overlaps)
+    cluster = tuple(fields.get("cluster", ONE_BLOCK))  # this and the next are new in format 2
+    overlaps, persistent = fields.get("overlap_previous", False), fields.get("persistent")
+    return Launch(fields["kernel"], grid, block, fields["shared_bytes"], arguments, cluster, overlaps, persistent)

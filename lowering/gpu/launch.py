@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mlir import ir
-from mlir.dialects import arith, gpu
+from mlir.dialects import arith
+from mlir.dialects._gpu_ops_gen import LaunchFuncOp  # the one in mlir.dialects.gpu knows no clusters
 
 from bitmlir.dialects import bit
 from bitmlir.lowering.emit import i32
@@ -19,16 +20,21 @@ def launch(module: str, kernel: Kernel) -> None:
         for i, value in enumerate(kernel.arguments)
     ]
 
-    def sizes(x: int, y: int, z: int) -> tuple[ir.Value, ir.Value, ir.Value]:
-        index = ir.IndexType.get()
-        return arith.constant(index, x), arith.constant(index, y), arith.constant(index, z)
+    def sizes(x: int, y: int, z: int) -> list[ir.Value]:
+        return [arith.constant(ir.IndexType.get(), size) for size in (x, y, z)]
 
-    launched = gpu.LaunchFuncOp(
+    cluster = sizes(kernel.cluster, 1, 1) if kernel.cluster > 1 else [None] * 3
+    launched = LaunchFuncOp(
+        None,
+        [],
         [module, kernel.name],
-        sizes(*kernel.grid),
-        sizes(kernel.threads, 1, 1),
+        *sizes(*kernel.grid),
+        *sizes(kernel.threads, 1, 1),
         arguments,
-        dynamic_shared_memory_size=arith.constant(i32(), kernel.shared_bytes),
+        **dict(zip(("clusterSizeX", "clusterSizeY", "clusterSizeZ"), cluster, strict=True)),
+        dynamicSharedMemorySize=arith.constant(i32(), kernel.shared_bytes),
     )
     if kernel.overlaps:
         launched.operation.attributes["bit.overlap_previous"] = ir.UnitAttr.get()
+    if kernel.persistent:
+        launched.operation.attributes["bit.persistent"] = ir.IntegerAttr.get(i32(), kernel.persistent)

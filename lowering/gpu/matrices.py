@@ -8,7 +8,7 @@ from mlir import ir
 from mlir.dialects import arith
 
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, select, while_loop
-from bitmlir.lowering.gpu.memory import GLOBAL, load, offset
+from bitmlir.lowering.gpu.memory import GLOBAL, block_count, load, offset
 from bitmlir.lowering.gpu.product import ProductProblem, ceil_div
 
 __all__ = ["Dealing", "Place", "Placement", "most_tiles"]
@@ -49,8 +49,9 @@ def most_tiles(problem: ProductProblem, down: int, across: int, tile_rows: int) 
 
 @dataclass(frozen=True)
 class Placement:
-    """How output tiles are dealt out: each cluster takes every `clusters`-th of `tiles` places in all (of groups of
-    rows, the most that there can be). A product has `down` × `across` of them."""
+    """How output tiles are dealt out: clusters of blocks take every so many of `tiles` places in all (of groups of
+    rows, the most that there can be). A product has `down` × `across` of them. `clusters` work at once on the card that
+    the target is known by; if they have one place each, there are as many on every card."""
 
     down: int
     across: int
@@ -72,6 +73,15 @@ class Placement:
         down, across = ceil_div(extent[0], size[0]), ceil_div(extent[1], size[1])
         tiles = most_tiles(problem, down, across, tile_rows)
         return Placement(down, across, min(band, down), min(tiles, resident), tiles)
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether there are more places than clusters at once, so that a card decides how many there are."""
+        return self.tiles > self.clusters
+
+    def stride(self, blocks: int) -> Scalar:
+        """The distance from one place of a cluster of so many blocks to its next."""
+        return block_count() // blocks if self.is_persistent else const(self.clusters)
 
     def locate(self, number: Scalar) -> tuple[Scalar, Scalar]:
         """Row and column of a place: along the columns, over a band of rows at a time."""

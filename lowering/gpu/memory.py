@@ -37,7 +37,9 @@ class Kernel:
 
     `arguments` are the host's memrefs in the order of the kernel's parameters; those at positions in `boxes` are passed
     as tensor maps with that box (see `bit.tensor_map`). `zeroed` are those that must be zero before each launch. A
-    kernel that `overlaps` may start before the launch ahead of it has ended: it waits by itself.
+    kernel that `overlaps` may start before the launch ahead of it has ended: it waits by itself. One that is
+    `persistent` works through its tiles with however many blocks there are, of which a multiprocessor has room for so
+    many; `grid` is then the most that have work. `cluster` blocks run together.
     """
 
     name: str
@@ -48,6 +50,8 @@ class Kernel:
     boxes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     zeroed: tuple[ir.Value, ...] = ()
     overlaps: bool = False
+    persistent: int | None = None
+    cluster: int = 1
 
 
 def pointer(space: int = 0) -> ir.Type:
@@ -136,6 +140,11 @@ def kernel_function(
 def thread_index() -> Scalar:
     """The thread's number in its block."""
     return Scalar(nvvm.read_ptx_sreg_tid_x(i32()))
+
+
+def block_count() -> Scalar:
+    """Blocks of the launch."""
+    return Scalar(nvvm.read_ptx_sreg_nctaid_x(i32()))
 
 
 def block_index() -> Scalar:

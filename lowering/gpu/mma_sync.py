@@ -10,7 +10,8 @@
 
 Warps meet in a ring of stages in shared memory alone, so that storing one output tile overlaps multiplying and copying
 the next. Copies are cp.async, or loads and stores on sm_75. Rows of a stage are 128 bytes, so that 16-byte chunk c of
-row r lies at chunk c xor r % 8: ldmatrix and the copies are free of bank conflicts.
+row r lies at chunk c xor r % 8: ldmatrix and the copies are free of bank conflicts. Rows of rhs are in an order that
+lets lanes store several neighbouring columns at once (see `bitmlir.lowering.gpu.column_order`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from dataclasses import dataclass, replace
 from mlir import ir
 from mlir.dialects import arith, nvvm, scf
 
+from bitmlir.dialects import bit
 from bitmlir.dialects.layout import TILE_BITS
 from bitmlir.lowering.elements import Chain, Elements, Grid
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32, if_else, if_then, select
+from bitmlir.lowering.gpu.column_order import ColumnOrder
 from bitmlir.lowering.gpu.copies import CHUNK_BYTES, CHUNKS, Chunk, copy_async, copy_through_registers
 from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
@@ -33,6 +36,7 @@ from bitmlir.lowering.gpu.memory import (
     Kernel,
     barrier,
     block_index,
+    element_bytes,
     kernel_function,
     offset,
     shared_memory,
@@ -73,7 +77,9 @@ def build_mma_kernel(module: ir.Block, name: str, problem: ProductProblem, tile:
     # Without this the assembler would use registers that only a single block finds.
     function = module.operations[len(module.operations) - 1].operation
     function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(i32(), tile.blocks)
-    return Kernel(name, (place.clusters, 1, 1), tile.threads, layout.bytes, arguments, zeroed=problem.zeroed)
+    persistent = tile.blocks if place.is_persistent else None
+    grid = (place.tiles, 1, 1)
+    return Kernel(name, grid, tile.threads, layout.bytes, arguments, zeroed=problem.zeroed, persistent=persistent)
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,7 @@ class _Emitter:
         warps_down = tile.rows // tile.warp_rows
         self.warp_row = self.warp % warps_down * tile.warp_rows
         self.warp_column = self.warp // warps_down * tile.warp_columns
+        self.order = _column_order(problem)
         rhs_start = tile.rows * BLOCK_BYTES
         self.lhs = self._fragments(self.mma.lhs, self.warp_row, tile.warp_rows, 0)
         self.rhs = self._fragments(self.mma.rhs, self.warp_column, tile.warp_columns, rhs_start)
@@ -152,7 +159,7 @@ class _Emitter:
 
         offsets = None if self.problem.op.offsets is None else self.pointers[self.problem.op.offsets]
         dealing = Dealing(self.problem, self.place, self.tile.rows, offsets)
-        for_loop(block_index(), dealing.count(), const(self.place.clusters), first.carried * 2, visit)
+        for_loop(block_index(), dealing.count(), self.place.stride(1), first.carried * 2, visit)
 
     def _steps(self, chain: Chain, tile: _OutputTile) -> Steps:
         rows, columns = (tile.first_row, self.tile.rows), (tile.first_column, self.tile.columns)
@@ -205,8 +212,8 @@ class _Emitter:
         lhs_plane, rhs_plane, block = position
         below = self.tile.rows * BLOCK_BYTES
         operands = (
-            (problem.op.lhs, lhs_plane, tile.first_row, self.tile.rows, problem.m, 0),
-            (problem.op.rhs, rhs_plane, tile.first_column, self.tile.columns, problem.n, below),
+            (problem.op.lhs, lhs_plane, tile.first_row, self.tile.rows, problem.m, 0, ColumnOrder()),
+            (problem.op.rhs, rhs_plane, tile.first_column, self.tile.columns, problem.n, below, self.order),
         )
         row_in_tile, column = self.filler // CHUNKS, self.filler % CHUNKS
         in_block = column * CHUNK_BYTES
@@ -215,8 +222,8 @@ class _Emitter:
         rows_at_once = self.tile.producers * LANES // CHUNKS
         whole_blocks = problem.row_bytes % BLOCK_BYTES == 0
         result = []
-        for operand, plane, first, rows, bound, start in operands:
-            first = first + row_in_tile
+        for operand, plane, first, rows, bound, start, order in operands:
+            first = first + order.column(row_in_tile)
             row = (tile.place.plane_in(operand, plane) * bound + first).to_i64() * problem.row_bytes
             matrix = self.pointers[operand]
             address = offset(matrix, row + (block * BLOCK_BYTES + in_block).to_i64(), GLOBAL)
@@ -226,8 +233,8 @@ class _Emitter:
             fits = bound % rows == 0 and problem.groups is None
             rows_left = None if whole_blocks and fits else end - first.minimum(end)
             for row in range(0, rows, rows_at_once):
-                source = offset(address, row * problem.row_bytes, GLOBAL)
-                inside = None if rows_left is None else const(row) < rows_left
+                source = offset(address, order.column(row) * problem.row_bytes, GLOBAL)
+                inside = None if rows_left is None else const(order.column(row)) < rows_left
                 # Where a warp brings four rows at a time, the swizzle differs from one time to the next.
                 turned = place if row % CHUNKS == 0 else place ^ (row % CHUNKS * CHUNK_BYTES)
                 to = offset(offset(self.shared, turned, SHARED), start + row * BLOCK_BYTES, SHARED)
@@ -264,12 +271,13 @@ class _Emitter:
         self._for_each_tile(self.ring.reading(), self._consume_tile)
 
     def _consume_tile(self, tile: _OutputTile, at: Position, staged_at: Position) -> tuple[Position, Position]:
-        layout, mma = self.mma.accumulator, self.mma
+        layout, mma, order = self.mma.accumulator, self.mma, self.order
         row = self.warp_row + self.lane // LANES_PER_ROW
-        column = self.warp_column + self.lane % LANES_PER_ROW * layout.lane_columns
+        column = self.warp_column + order.column(self.lane % LANES_PER_ROW * layout.lane_columns)
+        places = [j + c for j in range(0, self.tile.warp_columns, mma.n) for c in layout.column_offsets[::PAIR]]
         offsets = {
             "row": [i + r for i in range(0, self.tile.warp_rows, mma.m) for r in layout.row_offsets],
-            "column": [j + c for j in range(0, self.tile.warp_columns, mma.n) for c in layout.column_offsets[::PAIR]],
+            "column": [order.column(place) for place in places],
         }
 
         def multiply(chain: Chain, acc: Grid | None) -> Grid:
@@ -288,7 +296,7 @@ class _Emitter:
         thread_tile = self._thread_tile(
             tile, tile.first_row + row, offsets["row"], tile.first_column + column, offsets["column"]
         )
-        replace(thread_tile, multiply=multiply, read_staged=read_staged).store(ready)
+        replace(thread_tile, multiply=multiply, read_staged=read_staged, side_by_side=order.groups).store(ready)
         if self.staging.values:
             self.staged_ring.arrive_empty(staged_at, self.lane)
             staged_at = self.staged_ring.after(staged_at)
@@ -376,12 +384,12 @@ class _Emitter:
             following = (k_slice + 1) % slices
             waited = following > 0
             pairs = by_columns if k_slice % 2 else by_rows
-            for bit in range(self.mma.bits):
-                lhs_bits, rhs_bits = ([self._bits(group, bit) for group in groups] for groups in (lhs, rhs))
+            for step in range(self.mma.bits):
+                lhs_bits, rhs_bits = ([self._bits(group, step) for group in groups] for groups in (lhs, rhs))
                 for i, j in pairs:
                     self._accumulate(accumulators, (i, j), lhs_bits[i], rhs_bits[j])
                     row_done, column_done = j + 1 == len(rhs), i + 1 == len(lhs)
-                    if bit + 1 < self.mma.bits or not (row_done or column_done):
+                    if step + 1 < self.mma.bits or not (row_done or column_done):
                         continue
                     if not waited:
                         self.ring.wait_full(then, again)
@@ -449,6 +457,13 @@ class _Emitter:
             either = issue_mma(mma, a, zeros_b, accumulators[at : at + size], "xor")
             accumulators[at : at + size] = issue_mma(mma, zeros_a, b, either, "xor")
             accumulators[both : both + size] = issue_mma(mma, a, b, accumulators[both : both + size], "xor")
+
+
+def _column_order(problem: ProductProblem) -> ColumnOrder:
+    """That of the matrix if there is no plain result."""
+    if problem.packed or isinstance(problem.op, bit.PlaneSearchOp):
+        return ColumnOrder()
+    return ColumnOrder.of(problem.n, element_bytes(problem.out_type.element_type))
 
 
 @dataclass(frozen=True)

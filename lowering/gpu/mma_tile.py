@@ -35,7 +35,7 @@ class MmaTile:
     stages: of the ring, each a K block.
     producers: warps that copy.
     blocks: that share a multiprocessor.
-    raster: over how many rows of tiles blocks work side by side before they move on along the columns, so that what
+    band: over how many rows of tiles blocks work side by side before they move on along the columns, so that what
         they read stays in the L2 cache.
     """
 
@@ -46,7 +46,7 @@ class MmaTile:
     stages: int
     producers: int = 4
     blocks: int = 1
-    raster: int = 8
+    band: int = 8
 
     @property
     def consumers(self) -> int:
@@ -111,8 +111,8 @@ def mma_tile_fault(tile: MmaTile, target: Target) -> str | None:
         return f"a warp's part must be a multiple of {lhs}×{max(rhs, BITS_PER_WORD)}"
     if tile.producers < 1 or tile.producers & (tile.producers - 1):
         return f"{tile.producers} producers are no power of two"
-    if tile.stages < 2 or tile.blocks < 1 or tile.raster < 1:
-        return "a ring has two stages or more; blocks and raster count from one"
+    if tile.stages < 2 or tile.blocks < 1 or tile.band < 1:
+        return "a ring has two stages or more; blocks and band count from one"
     if (warps := tile.consumers + tile.producers) > _MOST_WARPS:
         return f"{warps} warps a block, of {_MOST_WARPS}"
     at_once = tile.producers * LANES // CHUNKS
@@ -146,7 +146,7 @@ def mma_placement(problem: ProductProblem, tile: MmaTile) -> Placement:
     """Who takes which tile of a product: each block every so many."""
     size = (tile.rows, tile.columns)
     resident = problem.target.multiprocessors * tile.blocks
-    return Placement.over(problem, (problem.m, problem.covered_columns), size, tile.raster, resident, tile.rows)
+    return Placement.over(problem, (problem.m, problem.covered_columns), size, tile.band, resident, tile.rows)
 
 
 @dataclass(frozen=True)

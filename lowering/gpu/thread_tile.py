@@ -24,7 +24,7 @@ from bitmlir.lowering.gpu.bulk_store import BulkStore
 from bitmlir.lowering.gpu.memory import GLOBAL, element_bytes, load, offset, shuffle_xor, store
 from bitmlir.lowering.gpu.top import Scores, keep_best
 from bitmlir.lowering.instructions import LANES_PER_ROW
-from bitmlir.lowering.vectors import apply, as_vector, lane_numbers, splat, vector_of
+from bitmlir.lowering.vectors import apply, as_vector, joined, lane_numbers, splat, vector_of
 
 __all__ = ["PAIR", "ThreadTile", "group_pairs", "ungroup_pairs"]
 
@@ -43,7 +43,7 @@ class ThreadTile:
     the lane's number among its four. `row_bound` and `column_bound` are the matrix's sizes where tiles may reach past
     them, else None; of a group of rows, `row_bound` is where it ends. `matrix` is the number of the matrix in a batch,
     or of the group, if there are such. `read_staged` reads what was computed before, if it was; `bulk` stores plain
-    results by TMA.
+    results by TMA. So many column slots lie `side_by_side`, and are stored at once.
     """
 
     op: bit.PlaneProduct
@@ -60,6 +60,7 @@ class ThreadTile:
     multiply: Callable[[Chain, Grid | None], Grid] | None = None
     paired: str = "column"
     bulk: BulkStore | None = None
+    side_by_side: int = 1
     read_staged: Callable[[ir.Value, str, int], ir.Value | None] = lambda *_: None
 
     @property
@@ -191,27 +192,50 @@ class ThreadTile:
         keep_best(op, self.pointers[op.out], scores)
 
     def _store_plain(self, elements: Elements) -> None:
-        out = ir.MemRefType(self.op.out.type)
-        columns, size = out.shape[-1], element_bytes(out.element_type)
-        origin = (self.first_row + self._rows_before).to_i64() * columns + self.first_column.to_i64()
-        base = offset(self.pointers[self.op.out], origin * size, GLOBAL)
-        wide = self.paired == "column" and columns % PAIR == 0  # else the pair is not aligned, or not in one row
-        along_row, along_column = (1, 0) if self.paired == "column" else (0, 1)  # where a pair's second element lies
+        columns = ir.MemRefType(self.op.out.type).shape[-1]
+        if self.paired == "column" and columns % PAIR == 0:
+            self._store_rows(elements)
+        else:  # pairs are not aligned, or not in one row
+            self._store_elements(elements)
+
+    def _store_rows(self, elements: Elements) -> None:
+        """Store at once the pairs of a row that lie side by side."""
+        beside, size = self.side_by_side, self._element_bytes
+        base = self._out_address()
         # Columns outside, so that what depends on the column alone is needed only for a moment.
-        for c in range(self.column_slots):
-            for r in range(self.row_slots):
-                pair = as_vector(elements.at(elements.yielded, r, c), PAIR)
-                place = self.row_offsets[r] * columns + self.column_offsets[c]
-                if wide:
-                    guard = _both(self._guard("row", r), self._guard("column", c))
-                    if_then(guard, functools.partial(store, pair, offset(base, place * size, GLOBAL), PAIR * size))
-                    continue
-                for lane in range(PAIR):
-                    guard = _both(
-                        self._guard("row", r, lane * along_column), self._guard("column", c, lane * along_row)
-                    )
-                    address = offset(base, (place + lane * (along_column * columns + along_row)) * size, GLOBAL)
-                    if_then(guard, functools.partial(store, vector.extract(pair, [], [lane]), address, size))
+        for c, r in itertools.product(range(0, self.column_slots, beside), range(self.row_slots)):
+            value = joined([as_vector(elements.at(elements.yielded, r, c + i), PAIR) for i in range(beside)])
+            address = self._moved(base, self.row_offsets[r], self.column_offsets[c])
+            guard = _both(self._guard("row", r), self._guard("column", c))
+            if_then(guard, functools.partial(store, value, address, PAIR * beside * size))
+
+    def _store_elements(self, elements: Elements) -> None:
+        """Store one element at a time."""
+        base = self._out_address()
+        down, right = (0, 1) if self.paired == "column" else (1, 0)  # where a pair's second element lies
+        for c, r in itertools.product(range(self.column_slots), range(self.row_slots)):
+            pair = as_vector(elements.at(elements.yielded, r, c), PAIR)
+            for lane in range(PAIR):
+                guard = _both(self._guard("row", r, lane * down), self._guard("column", c, lane * right))
+                address = self._moved(base, self.row_offsets[r] + lane * down, self.column_offsets[c] + lane * right)
+                value = vector.extract(pair, [], [lane])
+                if_then(guard, functools.partial(store, value, address, self._element_bytes))
+
+    @property
+    def _element_bytes(self) -> int:
+        """Bytes of an element of the result."""
+        return element_bytes(ir.MemRefType(self.op.out.type).element_type)
+
+    def _out_address(self) -> ir.Value:
+        """Where the element at the first row and column lies in the result."""
+        columns = ir.MemRefType(self.op.out.type).shape[-1]
+        origin = (self.first_row + self._rows_before).to_i64() * columns + self.first_column.to_i64()
+        return offset(self.pointers[self.op.out], origin * self._element_bytes, GLOBAL)
+
+    def _moved(self, address: ir.Value, rows: int, columns: int) -> ir.Value:
+        """An address in the result, so many rows and columns further."""
+        distance = rows * ir.MemRefType(self.op.out.type).shape[-1] + columns
+        return offset(address, distance * self._element_bytes, GLOBAL)
 
     def _store_bulk(self, elements: Elements, bulk: BulkStore) -> None:
         for chunk in range(self.column_slots // bulk.groups):

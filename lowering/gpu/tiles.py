@@ -219,7 +219,7 @@ def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
     if problem.target.copy != "tma":
         for tile, band in itertools.product(mma_tiles(problem.target), _BANDS):
             if band == 1 or band < 2 * ceil_div(problem.m, tile.rows):
-                yield dataclasses.replace(tile, raster=band)
+                yield dataclasses.replace(tile, band=band)
         return
     for shape in _wgmma_shapes(problem):
         most = _most_stages(problem, shape)

@@ -89,8 +89,10 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
 
     with ir.InsertionPoint(module):
         kernel_function(name, tile.threads, arguments, boxes, emit, tile.cluster)
-    grid = (place.clusters * tile.cluster, 1, 1)
-    return Kernel(name, grid, tile.threads, layout.bytes, arguments, boxes, problem.zeroed, overlaps=True)
+    grid, persistent = (place.tiles * tile.cluster, 1, 1), 1 if place.is_persistent else None
+    return Kernel(
+        name, grid, tile.threads, layout.bytes, arguments, boxes, problem.zeroed, True, persistent, tile.cluster
+    )
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class _Emitter:
         ring. `first` is where the role begins in both rings."""
         tile, place = self.tile, self.place
         cluster = block_index() // tile.cluster if tile.cluster > 1 else block_index()
-        stride, staged_first = place.clusters, first
+        stride, staged_first = place.stride(tile.cluster), first
         if alternate:  # the second group begins with the second tile
             second = self.group.equals(1)
             skipped = self._skip(self._tile(cluster), first)
@@ -206,7 +208,7 @@ class _Emitter:
             return [*at.carried, *staged_at.carried, (progress.parity ^ 1).value]
 
         carried = [*first.carried, *staged_first.carried, const(0).value]
-        for_loop(cluster, self.dealing.count(), const(stride * 2 if alternate else stride), carried, visit)
+        for_loop(cluster, self.dealing.count(), stride * 2 if alternate else stride, carried, visit)
 
     def _tile(self, number: Scalar) -> _OutputTile:
         place = self.dealing.locate(number)

@@ -69,9 +69,9 @@ def test_every_tile_that_may_be_chosen_is_exact(rng: np.random.Generator, name: 
     check(rng, SPECS[name], tile)
 
 
-@pytest.mark.parametrize("raster", [1, 3, 100])
-def test_tiles_may_be_walked_over_any_number_of_rows(rng: np.random.Generator, raster: int) -> None:
-    check(rng, SPECS["many tiles"], MmaTile(128, 128, 64, 64, 3, producers=2, blocks=2, raster=raster))
+@pytest.mark.parametrize("band", [1, 3, 100])
+def test_tiles_may_be_walked_over_any_number_of_rows(rng: np.random.Generator, band: int) -> None:
+    check(rng, SPECS["many tiles"], MmaTile(128, 128, 64, 64, 3, producers=2, blocks=2, band=band))
 
 
 @pytest.mark.parametrize("name", SPECS)

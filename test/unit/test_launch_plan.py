@@ -334,18 +334,46 @@ module attributes {{gpu.container_module}} {{
 
 
 @pytest.mark.parametrize(
-    ("clusters", "attributes", "cluster", "overlaps"),
+    ("clusters", "attributes", "says"),
     [
-        ("", "", (1, 1, 1), False),
-        ("clusters in (%two, %one, %one)", "", (2, 1, 1), False),
-        ("", "{bit.overlap_previous}", (1, 1, 1), True),
-        ("clusters in (%six, %two, %one)", "{bit.overlap_previous}", (6, 2, 1), True),
+        ("", "", {}),
+        ("clusters in (%two, %one, %one)", "", {"cluster": (2, 1, 1)}),
+        ("", "{bit.overlap_previous}", {"overlap_previous": True}),
+        ("clusters in (%six, %two, %one)", "{bit.overlap_previous}", {"cluster": (6, 2, 1), "overlap_previous": True}),
+        ("", "{bit.persistent = 2 : i32}", {"persistent": 2}),
     ],
 )
-def test_a_launch_says_its_clusters_and_whether_it_overlaps_the_one_before(clusters, attributes, cluster, overlaps):
+def test_a_launch_says_its_clusters_what_it_overlaps_and_whether_it_persists(clusters, attributes, says):
     with ir.Context() as context:
         bit.load(context)
         plan = read_plan(ir.Module.parse(LAUNCH.format(clusters=clusters, attributes=attributes)), "sm_90a")
-    launch = Launch("k", (6, 2, 1), (2, 1, 1), 64, ("x.values",), cluster, overlaps)
+    launch = Launch("k", (6, 2, 1), (2, 1, 1), 64, ("x.values",), **says)
     assert plan.steps == (launch,)
     assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("blocks", "cluster", "persistent", "multiprocessors", "launched"),
+    [
+        (1000, 1, None, 10, 1000),
+        (1000, 1, 1, 132, 132),
+        (1000, 1, 2, 132, 264),
+        (100, 1, 1, 132, 100),
+        (1000, 2, 1, 131, 130),
+        (1000, 4, 1, 3, 4),  # a cluster at least
+    ],
+)
+def test_a_persistent_kernel_has_as_many_blocks_as_a_device_runs_at_once(
+    blocks: int, cluster: int, persistent: int | None, multiprocessors: int, launched: int
+) -> None:
+    launch = Launch("k", (blocks, 1, 1), (128, 1, 1), 0, (), cluster=(cluster, 1, 1), persistent=persistent)
+    assert launch.blocks_on(multiprocessors) == (launched, 1, 1)
+
+
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+def test_a_product_persists_if_it_has_more_tiles_than_find_room(target: str) -> None:
+    large = ONE_PRODUCT.replace("200x", "200000x").replace("i64: 200", "i64: 200000")
+    for text, persists in ((ONE_PRODUCT, False), (large, True)):
+        (launch,) = (step for step in plan_of(text, target).steps if isinstance(step, Launch))
+        assert (launch.persistent is not None) == persists
+        assert (launch.grid[0] > get_target(target).multiprocessors * (launch.persistent or 1)) == persists
