@@ -6,11 +6,9 @@ from mlir import ir
 from mlir.dialects import llvm, nvvm
 
 from bitmlir.lowering.emit import Scalar
-from bitmlir.lowering.gpu.memory import pointer
+from bitmlir.lowering.gpu.memory import SHARED_CLUSTER, pointer
 
-__all__ = ["arrive_at", "meet_cluster", "seen_by_cluster"]
-
-_SHARED_CLUSTER = 7  # the address space of shared memory as the whole cluster sees it
+__all__ = ["arrive_at", "meet_cluster", "of_block", "seen_by_cluster"]
 
 
 def meet_cluster() -> None:
@@ -21,9 +19,14 @@ def meet_cluster() -> None:
 
 def seen_by_cluster(address: ir.Value) -> ir.Value:
     """An address in the block's own shared memory, as TMA wants its destination."""
-    return llvm.addrspacecast(pointer(_SHARED_CLUSTER), address)
+    return llvm.addrspacecast(pointer(SHARED_CLUSTER), address)
+
+
+def of_block(address: ir.Value, block: Scalar) -> ir.Value:
+    """The same address in the shared memory of a block of the cluster."""
+    return nvvm.mapa(pointer(SHARED_CLUSTER), address, block.value)
 
 
 def arrive_at(barrier: ir.Value, block: Scalar) -> None:
-    """Arrive at the same barrier of another block of the cluster."""
-    nvvm.mbarrier_arrive(None, nvvm.mapa(pointer(_SHARED_CLUSTER), barrier, block.value))
+    """Arrive at the same barrier of a block of the cluster."""
+    nvvm.mbarrier_arrive(None, of_block(barrier, block))

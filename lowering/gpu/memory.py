@@ -13,6 +13,7 @@ from bitmlir.lowering.emit import Scalar, const, i32
 __all__ = [
     "GLOBAL",
     "SHARED",
+    "SHARED_CLUSTER",
     "Kernel",
     "element_bytes",
     "kernel_function",
@@ -25,7 +26,7 @@ __all__ = [
     "struct_elements",
 ]
 
-GLOBAL, SHARED = 1, 3  # NVPTX address spaces
+GLOBAL, SHARED, SHARED_CLUSTER = 1, 3, 7  # NVPTX address spaces; the last is that of a whole cluster
 _SHARED_SYMBOL = "shared_memory"
 _SHARED_ALIGNMENT = 1024  # what the 128-byte swizzle of TMA and wgmma repeats over (PTX ISA, swizzling modes)
 _DYNAMIC = -(2**31)  # llvm.getelementptr's mark for "this index is an operand"

@@ -129,11 +129,13 @@ class ProductProblem:
         pointers: dict[ir.Value, ir.Value],
         rows: tuple[Scalar, int],
         columns: tuple[Scalar, int],
+        part: tuple[Scalar, int] | None = None,
     ) -> Steps:
-        """The steps of a chain on an output tile, given as (first row, rows) and (first column, columns)."""
+        """The steps of a chain on an output tile, given as (first row, rows) and (first column, columns); of dense
+        operands also a part of them, given as (number, how many parts)."""
         op = self.op
         if op.lhs_tiles is None and op.rhs_tiles is None:
-            return DenseSteps(chain.pairs, ceil_div(self.k, TILE_BITS))
+            return DenseSteps(chain.pairs, ceil_div(self.k, TILE_BITS), part)
 
         def tile_map(words: ir.Value | None, part: tuple[Scalar, int]) -> TileMap | None:
             if words is None:

@@ -12,7 +12,7 @@ from mlir.dialects import nvvm
 from bitmlir.lowering.emit import Scalar, const, select
 from bitmlir.lowering.gpu.memory import SHARED, offset
 
-__all__ = ["BARRIER_BYTES", "Position", "Ring", "Turns"]
+__all__ = ["BARRIER_BYTES", "Position", "Ring", "Turns", "wait_for_phase"]
 
 BARRIER_BYTES = 8
 _SPIN_TICKS = 0x989680  # how long one try_wait may sleep, in ns
@@ -87,11 +87,11 @@ class Ring:
 
     def wait_full(self, at: Position) -> None:
         """Wait until the stage can be read."""
-        _wait(self.full(at.stage), at.phase)
+        wait_for_phase(self.full(at.stage), at.phase)
 
     def wait_empty(self, at: Position) -> None:
         """Wait until the stage can be filled."""
-        _wait(self.empty(at.stage), at.phase)
+        wait_for_phase(self.empty(at.stage), at.phase)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Turns:
 
     def wait(self, group: Scalar, parity: Scalar) -> None:
         """Wait for the group's turn; parity is that of how often it had one."""
-        _wait(self._barrier(group), parity ^ group.equals(0).to_i32())
+        wait_for_phase(self._barrier(group), parity ^ group.equals(0).to_i32())
 
     def pass_on(self, group: Scalar) -> None:
         """Let the next group have its turn."""
@@ -130,5 +130,6 @@ class Turns:
         return offset(self.shared, group * BARRIER_BYTES + self.start, SHARED)
 
 
-def _wait(barrier: ir.Value, phase: Scalar) -> None:
+def wait_for_phase(barrier: ir.Value, phase: Scalar) -> None:
+    """Wait until a barrier has completed the phase of that parity."""
     nvvm.mbarrier_try_wait_parity(barrier, phase.value, const(_SPIN_TICKS).value)

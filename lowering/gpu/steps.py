@@ -64,22 +64,32 @@ def _as_signed(word: int) -> int:
 
 @dataclass(frozen=True)
 class DenseSteps:
-    """All pairs, and for each all K blocks."""
+    """All pairs, and for each all K blocks, or a part of them: (number, how many parts)."""
 
     pairs: Sequence[tuple[int, int]]
     k_blocks: int
+    part: tuple[Scalar, int] | None = None
+
+    def _start(self, parts: int) -> Scalar:
+        """The first K block of the part that lies so many parts further on."""
+        if self.part is None:
+            return const(parts * self.k_blocks)
+        number, count = self.part
+        return (number + parts) * self.k_blocks // count
 
     def count(self, first_pair: Scalar, pairs: Scalar) -> Scalar:
-        return pairs * self.k_blocks
+        if self.part is None:
+            return pairs * self.k_blocks
+        return pairs * (self._start(1) - self._start(0))
 
     def first(self) -> State:
-        return [const(0).value, const(0).value]
+        return [const(0).value, self._start(0).value]
 
     def next(self, state: State) -> State:
         pair, block = map(Scalar, state)
         following = block + 1
-        wrapped = following.equals(self.k_blocks)
-        return [(pair + select(wrapped, 1, const(0))).value, select(wrapped, const(0), following).value]
+        wrapped = following.equals(self._start(1))
+        return [(pair + select(wrapped, 1, const(0))).value, select(wrapped, self._start(0), following).value]
 
     def position(self, state: State) -> tuple[Scalar, Scalar, Scalar]:
         pair, block = map(Scalar, state)

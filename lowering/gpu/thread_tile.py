@@ -43,7 +43,8 @@ class ThreadTile:
     the lane's number among its four. `row_bound` and `column_bound` are the matrix's sizes where tiles may reach past
     them, else None; of a group of rows, `row_bound` is where it ends. `matrix` is the number of the matrix in a batch,
     or of the group, if there are such. `read_staged` reads what was computed before, if it was; `bulk` stores plain
-    results by TMA. So many column slots lie `side_by_side`, and are stored at once.
+    results by TMA. So many column slots lie `side_by_side`, and are stored at once. Threads outside `finishes` have
+    multiplied for others, and store nothing.
     """
 
     op: bit.PlaneProduct
@@ -61,6 +62,7 @@ class ThreadTile:
     paired: str = "column"
     bulk: BulkStore | None = None
     side_by_side: int = 1
+    finishes: Scalar | None = None
     read_staged: Callable[[ir.Value, str, int], ir.Value | None] = lambda *_: None
 
     @property
@@ -162,6 +164,9 @@ class ThreadTile:
         elements = Elements(self.op.body, self)
         elements.run_products()
         ready()
+        if_then(self.finishes, lambda: self._store(elements))
+
+    def _store(self, elements: Elements) -> None:
         if isinstance(self.op, bit.PlaneSearchOp):
             self._keep_best(elements, self.op)
         elif self.bulk is not None:

@@ -18,6 +18,7 @@ from mlir import ir
 
 from bitmlir.dialects.errors import InputError
 from bitmlir.dialects.faults import tile_fault
+from bitmlir.dialects.layout import TILE_BITS
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tile_fault, mma_tiles
 from bitmlir.lowering.gpu.product import ProductProblem, ceil_div
 from bitmlir.lowering.gpu.wgmma_tile import (
@@ -28,7 +29,7 @@ from bitmlir.lowering.gpu.wgmma_tile import (
     stackable,
     wgmma_placement,
 )
-from bitmlir.lowering.instructions import WGMMA_COLUMNS, wgmma
+from bitmlir.lowering.instructions import WGMMA_COLUMNS
 from bitmlir.lowering.passes import fail
 from bitmlir.lowering.targets import Target
 
@@ -157,10 +158,10 @@ _OTHER_REGISTERS = 26  # what ptxas needs beside the accumulators
 def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
     if tile.rows not in (GROUP_ROWS, 2 * GROUP_ROWS, 3 * GROUP_ROWS) or tile.columns % 8 or not tile.columns:
         return f"rows must be {GROUP_ROWS}, {2 * GROUP_ROWS} or {3 * GROUP_ROWS}, and columns a multiple of 8"
-    if min(tile.stages, tile.cluster, tile.band, tile.planes) < 1 or tile.stages < 2:
-        return "stages must be at least 2, and cluster, band and planes at least 1"
+    if min(tile.stages, tile.cluster, tile.band, tile.planes, tile.split) < 1 or tile.stages < 2:
+        return "stages must be at least 2, and cluster, band, planes and split at least 1"
     try:
-        registers = len(wgmma(tile.instruction_columns).accumulator.registers)
+        registers = tile.accumulators
     except ValueError as error:
         return str(error)
     registers *= 1 if tile.planes > 1 else len(problem.chains)  # all are alive until the epilogue
@@ -182,9 +183,24 @@ def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
         return f"a cluster has 1, 2 or 4 blocks, not {tile.cluster}"
     if tile.cluster > 1 and (sparse or tile.swapped or tile.columns // tile.cluster % 8):
         return "clusters need dense operands, sides as they are, and columns that divide into parts of 8"
+    if tile.split > 1 and (fault := _split_fault(problem, tile, sparse)):
+        return fault
     needed, room = SharedLayout.of(problem, tile).bytes, problem.target.shared_bytes
     if needed > room:
         return f"{needed} bytes of shared memory are needed, but a block has {room}"
+    return None
+
+
+def _split_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) -> str | None:
+    """Why K cannot be split."""
+    if tile.split not in _SPLITS or tile.multiplying_warps % tile.split:
+        return f"{tile.multiplying_warps} warps cannot be divided among {tile.split} blocks, of 2, 4 or 8"
+    if sparse or tile.cluster > 1 or tile.alternate or tile.rows > 2 * GROUP_ROWS:
+        return "K is split for dense operands, up to 128 rows, without clusters and alternation"
+    if tile.planes == 1 and len(problem.chains) > 1:
+        return "K is split where the planes make up one sum, or lie side by side"
+    if wgmma_placement(problem, tile).is_persistent:
+        return "K is split where the result has fewer tiles than there are clusters of blocks"
     return None
 
 
@@ -208,6 +224,8 @@ def given_tile(problem: ProductProblem) -> Tile | None:
 
 _BANDS = (8, 16, 4, 32, 1)  # what is mostly best comes first: of equals the first is taken
 _MOST_STAGES = 12
+_SPLITS = (2, 4, 8)
+_LEAST_STEPS = 2  # of a part of K
 
 
 def tiles(problem: ProductProblem, fewer_stages: bool = True) -> Iterator[Tile]:
@@ -221,7 +239,7 @@ def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
             if band == 1 or band < 2 * ceil_div(problem.m, tile.rows):
                 yield dataclasses.replace(tile, band=band)
         return
-    for shape in _wgmma_shapes(problem):
+    for shape in itertools.chain.from_iterable(_with_splits(problem, shape) for shape in _wgmma_shapes(problem)):
         most = _most_stages(problem, shape)
         # Few stages leave room for nothing else, as blocks have a multiprocessor each; they are there to compare with.
         counts = {most, most - 1, most // 2} if fewer_stages else {most}
@@ -251,6 +269,15 @@ def _wgmma_shapes(problem: ProductProblem) -> Iterator[WgmmaTile]:
             # The rows' operand is read anew for every tile of columns: there should be few.
             if columns < 2 * height and 2 * columns >= min(height, WGMMA_COLUMNS[-1] // planes):
                 yield WgmmaTile(rows, columns, 2, swapped=True, planes=planes)
+
+
+def _with_splits(problem: ProductProblem, shape: WgmmaTile) -> Iterator[WgmmaTile]:
+    """A shape, and with K split among blocks that would have nothing to do."""
+    yield shape
+    place, k_blocks = wgmma_placement(problem, shape), ceil_div(problem.k, TILE_BITS)
+    for split in _SPLITS:
+        if place.tiles * split <= problem.target.multiprocessors and _LEAST_STEPS * split <= k_blocks:
+            yield dataclasses.replace(shape, split=split)
 
 
 def _most_stages(problem: ProductProblem, shape: WgmmaTile) -> int:

@@ -11,7 +11,8 @@ the consumers store the last one.
                                                                             the body on the thread's elements, stores
 
 A stage row is 128 bytes, swizzled by TMA in 128-byte atoms of 8 rows as the wgmma descriptors expect. Blocks of a
-cluster take tiles one below the other: they share the columns, of which each brings its part to all.
+cluster take tiles one below the other: they share the columns, of which each brings its part to all. Or they take the
+same tile, and parts of K (see `bitmlir.lowering.gpu.split`).
 Source: PTX ISA, sections on wgmma.mma_async (matrix descriptor, register fragments) and cp.async.bulk.tensor.
 """
 
@@ -43,6 +44,7 @@ from bitmlir.lowering.gpu.memory import (
 )
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, Link, ProductProblem, continued, for_each_link
 from bitmlir.lowering.gpu.ring import Position, Ring, Turns
+from bitmlir.lowering.gpu.split import PartialSums
 from bitmlir.lowering.gpu.staging import STAGED_TILES
 from bitmlir.lowering.gpu.steps import Steps
 from bitmlir.lowering.gpu.thread_tile import PAIR, ThreadTile, group_pairs, ungroup_pairs
@@ -88,10 +90,10 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
         _Emitter(problem, tile, place, layout, module, arguments, pointers).emit()
 
     with ir.InsertionPoint(module):
-        kernel_function(name, tile.threads, arguments, boxes, emit, tile.cluster)
-    grid, persistent = (place.tiles * tile.cluster, 1, 1), 1 if place.is_persistent else None
+        kernel_function(name, tile.threads, arguments, boxes, emit, tile.blocks)
+    grid, persistent = (place.tiles * tile.blocks, 1, 1), 1 if place.is_persistent else None
     return Kernel(
-        name, grid, tile.threads, layout.bytes, arguments, boxes, problem.zeroed, True, persistent, tile.cluster
+        name, grid, tile.threads, layout.bytes, arguments, boxes, problem.zeroed, True, persistent, tile.blocks
     )
 
 
@@ -136,11 +138,13 @@ class _Emitter:
         self.thread = thread_index()
         offsets = None if problem.op.offsets is None else self.pointers[problem.op.offsets]
         self.dealing = Dealing(problem, place, tile.rows, offsets)
-        self.rank = block_index() % tile.cluster if tile.cluster > 1 else const(0)
+        self.rank = block_index() % tile.blocks if tile.blocks > 1 else const(0)
         chains = chains_of(problem.op.body)
         self.chains = chains[:1] if tile.planes > 1 else chains  # one stands for all that lie side by side
         self.ring = Ring(self.shared, layout.ring, tile.stages, 1, tile.sharers * tile.cluster)
         self.turns = Turns(self.shared, layout.turns, tile.consumers, GROUP_WARPS)
+        warps, registers = tile.multiplying_warps, tile.accumulators
+        self.partial_sums = PartialSums(self.shared, layout.partial_sums, tile.split, warps, registers)
         self.staging = layout.staging
         self.staged_ring = Ring(self.shared, layout.staged_ring, STAGED_TILES, _STAGERS, tile.sharers * GROUP_THREADS)
 
@@ -163,7 +167,7 @@ class _Emitter:
             self._consume()
 
         if_else(self.thread < GROUP_THREADS, feed, consume)
-        if self.tile.cluster > 1:
+        if self.tile.blocks > 1:
             meet_cluster()  # no block leaves while another may still write to it
 
     def _initialise_barriers(self) -> None:
@@ -173,13 +177,15 @@ class _Emitter:
             self.turns.initialise()
             if self.staging.values:
                 self.staged_ring.initialise()
+            if self.tile.split > 1:
+                self.partial_sums.initialise()
             nvvm.fence_mbarrier_init()
             for tensor_map in self.maps:
                 nvvm.prefetch(tensor_map, tensormap=True)
 
         if_then(self.thread.equals(0), initialise)
         barrier()
-        if self.tile.cluster > 1:
+        if self.tile.blocks > 1:
             meet_cluster()
 
     def _for_each_tile(
@@ -188,8 +194,8 @@ class _Emitter:
         """Emit body for the block's output tiles in turn, or for every other one; it returns the next position in the
         ring. `first` is where the role begins in both rings."""
         tile, place = self.tile, self.place
-        cluster = block_index() // tile.cluster if tile.cluster > 1 else block_index()
-        stride, staged_first = place.stride(tile.cluster), first
+        cluster = block_index() // tile.blocks
+        stride, staged_first = place.stride(tile.blocks), first
         if alternate:  # the second group begins with the second tile
             second = self.group.equals(1)
             skipped = self._skip(self._tile(cluster), first)
@@ -233,7 +239,8 @@ class _Emitter:
 
     def _steps(self, chain: Chain, tile: _OutputTile) -> Steps:
         parts = self._parts(tile)
-        return self.problem.steps(chain, self.pointers, parts["row"], parts["column"])
+        part = (self.rank, self.tile.split) if self.tile.split > 1 else None
+        return self.problem.steps(chain, self.pointers, parts["row"], parts["column"], part)
 
     # --- producer ---
 
@@ -260,7 +267,7 @@ class _Emitter:
         self.ring.wait_empty(at)
         nvvm.mbarrier_arrive_expect_tx(None, full, const(self.tile.stage_bytes).value)
         columns = self.tile.columns // self.tile.cluster  # this block's part of them
-        first = self.rank * columns
+        first = self.rank * columns if self.tile.cluster > 1 else const(0)
         everyone = const((1 << self.tile.cluster) - 1, i16()).value if self.tile.cluster > 1 else None
         below = self.tile.rows * BLOCK_BYTES
         for operand, row, start, blocks in (
@@ -375,7 +382,8 @@ class _Emitter:
             bulk = BulkStore(self.pointers[out], shared, lane, *first, element, tile.place.number)
         (down, down_offsets, _), (across, across_offsets, _) = places.values()
         thread_tile = self._thread_tile(tile, down, down_offsets, across, across_offsets)
-        replace(thread_tile, multiply=multiply, read_staged=read_staged, bulk=bulk).store(ready)
+        finishes = self.partial_sums.owns(self.rank, self._warp) if self.tile.split > 1 else None
+        replace(thread_tile, multiply=multiply, read_staged=read_staged, bulk=bulk, finishes=finishes).store(ready)
         if self.tile.sharers > 1:
             self._pass_turn()
         if self.staging.values:
@@ -435,11 +443,22 @@ class _Emitter:
         slots = self.mma.accumulator.slots
         initial = llvm.mlir_zero(accumulator_type(self.mma))
         if acc is not None:
-            initial = join_registers(self.mma, ungroup_pairs(acc, slots))
+            given = ungroup_pairs(acc, slots)
+            if self.tile.split > 1:  # one block brings in what the products are added to
+                given = [select(self.rank.equals(0), Scalar(value), 0).value for value in given]
+            initial = join_registers(self.mma, given)
         accumulators, *carried = for_each_link(chain, [initial, *at.carried], run_link)
         if last_chain and len(chain.links) > 1:
             self._pass_turn()
-        return group_pairs(split_registers(self.mma, accumulators), slots), Position.of(carried)
+        registers = split_registers(self.mma, accumulators)
+        if self.tile.split > 1:
+            registers = self.partial_sums.add_up(registers, self.rank, self._warp, self.thread % LANES)
+        return group_pairs(registers, slots), Position.of(carried)
+
+    @property
+    def _warp(self) -> Scalar:
+        """The warp's number among those that multiply."""
+        return self.thread // LANES - GROUP_WARPS
 
     def _release(self, barrier_address: ir.Value) -> None:
         """Let one thread of the warp group arrive for all of them, in each block of the cluster."""

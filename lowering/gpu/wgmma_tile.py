@@ -10,6 +10,7 @@ from bitmlir.lowering.gpu.matrices import Placement
 from bitmlir.lowering.gpu.memory import element_bytes
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
 from bitmlir.lowering.gpu.ring import BARRIER_BYTES, Ring, Turns
+from bitmlir.lowering.gpu.split import PartialSums
 from bitmlir.lowering.gpu.staging import STAGED_TILES, Staging
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS, GROUP_WARPS
 from bitmlir.lowering.instructions import wgmma
@@ -44,6 +45,7 @@ class WgmmaTile:
         64 rows of every tile.
     planes: planes of the columns' operand that lie side by side, so that what the rows' operand brings is used for all
         at once.
+    split: blocks that share a tile, each multiplying its part of K.
     """
 
     rows: int
@@ -54,6 +56,22 @@ class WgmmaTile:
     alternate: bool = False
     swapped: bool = False
     planes: int = 1
+    split: int = 1
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that run together."""
+        return self.cluster * self.split
+
+    @property
+    def multiplying_warps(self) -> int:
+        """Warps that work on the same tile."""
+        return self.sharers * GROUP_WARPS
+
+    @property
+    def accumulators(self) -> int:
+        """Registers of a thread that hold sums."""
+        return len(wgmma(self.instruction_columns).accumulator.registers)
 
     @property
     def consumers(self) -> int:
@@ -86,7 +104,7 @@ class WgmmaTile:
 
         None for small tiles, which need no more than others: so blocks of the next launch find room beside this one's.
         """
-        if len(wgmma(self.instruction_columns).accumulator.registers) <= _FEW_ACCUMULATORS:
+        if self.accumulators <= _FEW_ACCUMULATORS:
             return None
         at_launch = (1 << 16) // self.threads // 8 * 8
         consumer = (at_launch * (self.consumers + 1) - _PRODUCER_REGISTERS) // self.consumers // 8 * 8
@@ -108,7 +126,7 @@ def stackable(chains: list[Chain]) -> int:
 def wgmma_placement(problem: ProductProblem, tile: WgmmaTile) -> Placement:
     """Who takes which tile of a product: each cluster every so many."""
     extent = (problem.covered_columns, problem.m) if tile.swapped else (problem.m, problem.covered_columns)
-    size, resident = (tile.rows * tile.cluster, tile.columns), problem.target.multiprocessors // tile.cluster
+    size, resident = (tile.rows * tile.cluster, tile.columns), problem.target.multiprocessors // tile.blocks
     return Placement.over(problem, extent, size, tile.band, resident, tile.rows)
 
 
@@ -121,6 +139,7 @@ class SharedLayout:
     turns: int
     staged_ring: int
     staged: int
+    partial_sums: int
     results: int
     bytes: int
     staging: Staging
@@ -135,13 +154,16 @@ class SharedLayout:
         turns = nothing + BARRIER_BYTES
         staged_ring = turns + Turns.bytes(tile.consumers)
         staged = ceil_div(staged_ring + Ring.bytes(STAGED_TILES), 16) * 16
-        end = staged + STAGED_TILES * staging.stage_bytes
+        partial_sums = ceil_div(staged + STAGED_TILES * staging.stage_bytes, 16) * 16
+        end = partial_sums
+        if tile.split > 1:
+            end += PartialSums.bytes(tile.split, tile.multiplying_warps, tile.accumulators)
         results = ceil_div(end, _SHARED_ALIGNMENT) * _SHARED_ALIGNMENT
         if stores_in_bulk(problem, tile):
             # Groups that share a tile store in turn, from the same buffers.
             groups = tile.consumers if tile.alternate else 1
             end = results + groups * GROUP_WARPS * BulkStore.BYTES
-        return SharedLayout(ring, nothing, turns, staged_ring, staged, results, end, staging)
+        return SharedLayout(ring, nothing, turns, staged_ring, staged, partial_sums, results, end, staging)
 
 
 def stores_in_bulk(problem: ProductProblem, tile: WgmmaTile) -> bool:

@@ -124,7 +124,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
 // -----
 
 func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
-  // expected-error @below {{the tile rows=64,columns=64,stages=1 is not possible here: stages must be at least 2, and cluster, band and planes at least 1}}
+  // expected-error @below {{the tile rows=64,columns=64,stages=1 is not possible here: stages must be at least 2, and cluster, band, planes and split at least 1}}
   "bit.plane_matmul"(%x, %x, %out) ({
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
@@ -207,6 +207,36 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     gpu.yield %acc : i32
   }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 24 : i64, stages = 3 : i64, cluster = 2 : i64}}
+    : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
+  // expected-error @below {{the tile rows=64,columns=64,stages=3,split=8 is not possible here: 4 warps cannot be divided among 8 blocks, of 2, 4 or 8}}
+  "bit.plane_matmul"(%x, %x, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+      tile = {rows = 64 : i64, columns = 64 : i64, stages = 3 : i64, split = 8 : i64}}
+    : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
+  // expected-error @below {{the tile rows=64,columns=64,stages=3,cluster=2,split=2 is not possible here: K is split for dense operands, up to 128 rows, without clusters and alternation}}
+  "bit.plane_matmul"(%x, %x, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+      tile = {rows = 64 : i64, columns = 64 : i64, stages = 3 : i64, cluster = 2 : i64, split = 2 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
 }
