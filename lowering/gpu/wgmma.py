@@ -59,7 +59,7 @@ from bitmlir.lowering.gpu.warp_group import (
     split_registers,
     wait_for_groups,
 )
-from bitmlir.lowering.gpu.wgmma_tile import SharedLayout, WgmmaTile, stores_in_bulk, wgmma_placement
+from bitmlir.lowering.gpu.wgmma_tile import SharedLayout, WgmmaTile, stage_sides, stores_in_bulk, wgmma_placement
 from bitmlir.lowering.instructions import LANES, LANES_PER_ROW, MmaInstruction, wgmma
 
 __all__ = ["build_wgmma_kernel"]
@@ -72,14 +72,10 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
     arguments = problem.arguments()
     if arguments.count(problem.op.lhs) == 1 and problem.op.lhs == problem.op.rhs:
         arguments = (problem.op.lhs, *arguments)  # x·xᵀ: two maps over one buffer
-    words = TILE_BITS // BITS_PER_WORD
-    boxes = {}
-    for operand, rows, planes in (
-        (int(tile.swapped), tile.rows, 1),
-        (int(not tile.swapped), tile.columns // tile.cluster, tile.planes),
-    ):
-        matrices = (1,) * (ir.MemRefType(arguments[operand].type).rank - 3)  # one of a batch
-        boxes[operand] = (words, rows, *matrices, planes)
+    boxes: dict[int, tuple[int, ...]] = {}
+    for side in stage_sides(problem, tile):
+        matrices = (1,) * (ir.MemRefType(arguments[side.operand].type).rank - 3)  # one of a batch
+        boxes[side.operand] = (TILE_BITS // BITS_PER_WORD, side.copied, *matrices, side.planes // side.copies)
     if stores_in_bulk(problem, tile):
         element = element_bytes(ir.MemRefType(problem.op.out.type).element_type)
         boxes[arguments.index(problem.op.out)] = BulkStore.box(element)
@@ -265,22 +261,28 @@ class _Emitter:
         *planes, block = position
         full = self.ring.full(at.stage)
         self.ring.wait_empty(at)
-        nvvm.mbarrier_arrive_expect_tx(None, full, const(self.tile.stage_bytes).value)
-        columns = self.tile.columns // self.tile.cluster  # this block's part of them
-        first = self.rank * columns if self.tile.cluster > 1 else const(0)
+        rows, columns = stage_sides(self.problem, self.tile)
+        copied = rows.copied_bytes + columns.copied_bytes * self.tile.cluster
+        nvvm.mbarrier_arrive_expect_tx(None, full, const(copied).value)
+        first = self.rank * columns.rows if self.tile.cluster > 1 else const(0)  # of this block's part
         everyone = const((1 << self.tile.cluster) - 1, i16()).value if self.tile.cluster > 1 else None
         below = self.tile.rows * BLOCK_BYTES
-        for operand, row, start, blocks in (
-            (int(self.tile.swapped), tile.down, const(0), None),
-            (int(not self.tile.swapped), tile.across + first, first * BLOCK_BYTES + below, everyone),
+        for side, row, start, blocks in (
+            (rows, tile.down, const(0), None),
+            (columns, tile.across + first, first * BLOCK_BYTES + below, everyone),
         ):
-            to = seen_by_cluster(offset(self.shared, at.stage * self.tile.stage_bytes + start, SHARED))
-            matrix = [tile.place.number] if self._is_batch(operand) else []
-            places = [block * (TILE_BITS // BITS_PER_WORD), row, *matrix, planes[operand]]
-            coordinates = [place.value for place in places]
-            nvvm.cp_async_bulk_tensor_shared_cluster_global(
-                to, self.maps[operand], coordinates, full, [], multicast_mask=blocks
-            )
+            matrix = [tile.place.number] if self._is_batch(side.operand) else []
+            for plane in range(side.copies):
+                to = at.stage * self.tile.stage_bytes + start + plane * side.rows * BLOCK_BYTES
+                places = [block * (TILE_BITS // BITS_PER_WORD), row, *matrix, planes[side.operand] + plane]
+                nvvm.cp_async_bulk_tensor_shared_cluster_global(
+                    seen_by_cluster(offset(self.shared, to, SHARED)),
+                    self.maps[side.operand],
+                    [place.value for place in places],
+                    full,
+                    [],
+                    multicast_mask=blocks,
+                )
 
     def _is_batch(self, operand: int) -> bool:
         """Whether lhs (0) or rhs (1) is a batch of matrices."""
@@ -417,7 +419,7 @@ class _Emitter:
             lhs = descriptor(start if self.tile.alternate else start + self.group * (self.mma.m * BLOCK_BYTES))
             rhs = descriptor(start + self.tile.rows * BLOCK_BYTES)
             nvvm.wgmma_fence_aligned()
-            for k in range(0, TILE_BITS, self.mma.k):
+            for k in range(0, min(TILE_BITS, self.problem.k), self.mma.k):
                 units = k // 8 >> 4  # 16-byte units, as descriptors count
                 accumulators = issue_wgmma(self.mma, accumulators, lhs + units, rhs + units)
             nvvm.wgmma_commit_group_sync_aligned()

@@ -19,8 +19,10 @@ __all__ = [
     "GROUP_ROWS",
     "MOST_REGISTERS",
     "SharedLayout",
+    "StageSide",
     "WgmmaTile",
     "stackable",
+    "stage_sides",
     "stores_in_bulk",
     "wgmma_placement",
 ]
@@ -121,6 +123,40 @@ def stackable(chains: list[Chain]) -> int:
     planes = [{pair[0] for pair in chain.pairs} for chain in chains]
     same = all(shape == shapes[0] for shape in shapes)
     return len(chains) if same and planes == [{number} for number in range(len(chains))] else 1
+
+
+@dataclass(frozen=True)
+class StageSide:
+    """What TMA brings of an operand for a stage: of each of so many `planes` the `rows` that the stage has, or only
+    those `copied` that the matrix has. (Rows outside it would be filled with zeros, at the pace of a copy; nobody looks
+    at what comes of them.)"""
+
+    operand: int
+    rows: int
+    copied: int
+    planes: int
+
+    @property
+    def copies(self) -> int:
+        """Copies that bring it: parts that do not lie side by side are copied one by one."""
+        return 1 if self.copied == self.rows else self.planes
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes that come."""
+        return self.copied * self.planes * BLOCK_BYTES
+
+
+def stage_sides(problem: ProductProblem, tile: WgmmaTile) -> tuple[StageSide, StageSide]:
+    """The rows' operand and the columns'; of the latter, what one block of a cluster brings."""
+    sizes = (problem.m, problem.n)
+    rows, columns = int(tile.swapped), int(not tile.swapped)
+    part = tile.columns // tile.cluster
+    copied = part if tile.cluster > 1 else min(part, sizes[columns])
+    return (
+        StageSide(rows, tile.rows, min(tile.rows, sizes[rows]), 1),
+        StageSide(columns, part, copied, tile.planes),
+    )
 
 
 def wgmma_placement(problem: ProductProblem, tile: WgmmaTile) -> Placement:

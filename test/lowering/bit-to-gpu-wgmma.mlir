@@ -12,25 +12,25 @@
 //       CHECK:   nvvm.fence.mbarrier.init
 //       CHECK:   nvvm.barrier0
 
-// The producer: wait until a stage is empty, then two boxes of 1024 bits a row.
+// The producer: wait until a stage is empty, then two boxes of 1024 bits a row, of no more rows than there are.
 
 //       CHECK:   nvvm.setmaxregister decrease 40
 //       CHECK:   scf.for
 //       CHECK:     scf.for
 //       CHECK:       nvvm.mbarrier.try_wait.parity
-//       CHECK:       %[[BYTES:.*]] = arith.constant 38912 : i32
+//       CHECK:       %[[BYTES:.*]] = arith.constant 20992 : i32
 //       CHECK:       nvvm.mbarrier.arrive.expect_tx %{{.*}}, %[[BYTES]]
 //       CHECK:       nvvm.cp.async.bulk.tensor.shared.cluster.global %{{.*}}, %[[X]],
 //       CHECK:       nvvm.cp.async.bulk.tensor.shared.cluster.global %{{.*}}, %[[W]],
 
-// The consumers: wait until a stage is full, multiply it in four steps of 256 bits, and give back the one before.
+// The consumers: wait until a stage is full, multiply it in steps of 256 bits, as many as K has, and give back the one before.
 
 //       CHECK:   nvvm.setmaxregister increase
 //       CHECK:   scf.for
 //       CHECK:     scf.for
 //       CHECK:       nvvm.mbarrier.try_wait.parity
 //       CHECK:       nvvm.wgmma.fence.aligned
-// CHECK-COUNT-4:     nvvm.wgmma.mma_async %{{.*}} <m = 64, n = 240, k = 256>, D[<s32>, <one>], A[<b1>, <one>, <row>], B[<b1>, <one>, <col>]
+// CHECK-COUNT-2:     nvvm.wgmma.mma_async %{{.*}} <m = 64, n = 240, k = 256>, D[<s32>, <one>], A[<b1>, <one>, <row>], B[<b1>, <one>, <col>]
 //       CHECK:       nvvm.wgmma.commit.group.sync.aligned
 //       CHECK:       nvvm.wgmma.wait.group.sync.aligned 1
 //       CHECK:       nvvm.mbarrier.arrive
@@ -42,7 +42,7 @@
 // CHECK-LABEL: func.func @product
 //  CHECK-SAME:   %[[X:[^:]*]]: memref<1x200x12xi32>, %[[W:[^:]*]]: memref<1x100x12xi32>, %[[OUT:[^:]*]]: memref<200x100xi32>
 //       CHECK:   %[[X_MAP:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 64, 1>}
-//       CHECK:   %[[W_MAP:.*]] = "bit.tensor_map"(%[[W]]) {box = array<i64: 32, 240, 1>}
+//       CHECK:   %[[W_MAP:.*]] = "bit.tensor_map"(%[[W]]) {box = array<i64: 32, 100, 1>}
 //       CHECK:   %[[BLOCKS:.*]] = arith.constant 4 : index
 //       CHECK:   %[[THREADS:.*]] = arith.constant 256 : index
 //       CHECK:   gpu.launch_func @kernels::@plane_matmul_0
@@ -64,7 +64,7 @@ func.func @product(%x: memref<1x200x12xi32>, %w: memref<1x100x12xi32>, %out: mem
 // CHECK-LABEL: func.func @gram
 //  CHECK-SAME:   %[[X:[^:]*]]: memref<1x200x12xi32>, %[[OUT:[^:]*]]: memref<200x200xi32>
 //       CHECK:   %[[ROWS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 64, 1>}
-//       CHECK:   %[[COLUMNS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 240, 1>}
+//       CHECK:   %[[COLUMNS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 200, 1>}
 //       CHECK:   args(%[[ROWS]] : !llvm.ptr, %[[COLUMNS]] : !llvm.ptr, %[[OUT]] : memref<200x200xi32>)
 func.func @gram(%x: memref<1x200x12xi32>, %out: memref<200x200xi32>) {
   "bit.plane_matmul"(%x, %x, %out) ({
