@@ -11,6 +11,7 @@ from mlir.dialects import arith, func
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.grouped_spec import GroupedSpec
+from bitmlir.lowering.codes import Quantiser, code_of
 from bitmlir.spec import FLOATS, MatmulSpec
 
 __all__ = ["grouped_module", "matmul_module"]
@@ -200,32 +201,5 @@ def _as_f32(value: ir.Value) -> ir.Value:
 
 def _quantised(value: ir.Value, encoding: Encoding) -> ir.Value:
     """The code of the encoding's value nearest to an f32; see `reference.quantised`."""
-    f32, i32 = value.type, ir.IntegerType.get_signless(32)
-    zero = arith.constant(f32, 0.0)
-    if encoding.name == "bipolar":
-        return arith.cmpf(arith.CmpFPredicate.OGE, value, zero)
-    # Clamped first: what becomes of a float that i32 cannot hold is undefined. maxnumf makes a number of a NaN.
-    low, high = (arith.constant(f32, float(end)) for end in (encoding.minimum, encoding.maximum))
-    inside = arith.minnumf(arith.maxnumf(value, low), high)
-    if encoding.kind == "bipolar":  # the odd one of 2i and 2i + 1, i rounded towards zero, has the code i + 2^(p − 1)
-        negative = arith.extsi(i32, arith.cmpf(arith.CmpFPredicate.OLT, value, zero))
-        twice = arith.addi(arith.fptosi(i32, inside), arith.constant(i32, 2**encoding.bits))
-        code = arith.shrui(arith.addi(twice, negative), arith.constant(i32, 1))
-    else:
-        number = _rounded(inside)
-        if encoding.kind == "ternary":
-            negative = arith.cmpi(arith.CmpIPredicate.slt, number, arith.constant(i32, 0))
-            code = arith.select(negative, arith.constant(i32, 2), number)
-        else:
-            code = arith.subi(number, arith.constant(i32, encoding.offset)) if encoding.offset else number
-    return arith.trunci(ir.IntegerType.get_signless(encoding.bits), code)
-
-
-def _rounded(value: ir.Value) -> ir.Value:
-    """A float below 2^22 rounded half to even, as i32.
-
-    Floats next to 1.5·2^23 are whole: adding it rounds, and leaves the number in the low bits. GPUs convert floats to
-    integers at a fraction of the rate at which they add.
-    """
-    i32, large = ir.IntegerType.get_signless(32), arith.constant(value.type, 1.5 * 2**23)
-    return arith.subi(arith.bitcast(i32, arith.addf(value, large)), arith.bitcast(i32, large))
+    code = code_of(Quantiser(encoding).values(value), encoding, None)
+    return arith.trunci(ir.IntegerType.get_signless(encoding.bits), code.value)

@@ -83,7 +83,9 @@ def compile(
     if tile is not None:
         _check_tile(tile, chosen)
     tables = tables_for(chosen) if tile is None else ()
-    options = {"target": chosen.name, "tile": tile, "tables": [found.table.digest for found in tables]}
+    # A table's name is in the explanation, its contents choose tiles.
+    named = [(found.path.name, found.table.digest) for found in tables]
+    options = {"target": chosen.name, "tile": tile, "tables": named}
     key = cache_key([text], options, _versions(chosen))
     cache = Cache.from_settings() if cached else Cache(None)
     paths = [str(found.path) for found in tables]
@@ -143,6 +145,7 @@ def lower(
     from bitmlir.lowering.launch_plan import read_plan
     from bitmlir.lowering.pipeline import run_pipeline
     from bitmlir.lowering.stages import stage_pipelines
+    from bitmlir.lowering.tuning_table import quoted_path
 
     stages: dict[str, bytes] = {}
     stage, plan = "bit", None
@@ -153,7 +156,7 @@ def lower(
             module = build_module(program, source)
             if isinstance(program, str):
                 stages["bit"] = program.encode()  # kept even if it does not verify
-            for stage, pipeline in stage_pipelines(target, tile or "", tables).items():
+            for stage, pipeline in stage_pipelines(target, tile or "", [*map(quoted_path, tables)]).items():
                 run_pipeline(module, pipeline)
                 if stage == "ptx":
                     stages["ptx"] = _ptx(module)

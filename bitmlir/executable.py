@@ -74,7 +74,8 @@ class Executable:
         What other libraries and streams still do to arguments is waited for when they are bound.
 
         Raises:
-            InputError: an argument is missing, unknown, or not of its type; or `out` does not fit.
+            InputError: an argument is missing, unknown, or not of its type, or holds a finite number that its type
+                would make infinite; or `out` does not fit.
             ShapeError: a shape does not fit.
             EncodingError: values outside the encoding.
             DeviceError: no GPU, or an error on it. Out of memory leaves arguments and `out` as they were.
@@ -424,16 +425,35 @@ def _array(value: Value, given: Any) -> Any:
     if is_device_array(given):
         return given
     array = as_numpy(given, value.name)
-    if array.ndim == 0:
-        array = np.broadcast_to(array, value.shape)
-    if array.shape != value.shape:
+    if array.ndim and array.shape != value.shape:
         raise ShapeError(f"{value.name} must have the shape {value.shape}, or be a number, got {array.shape}")
-    if dtype.kind == "i":
-        if array.dtype.kind not in "iub":
-            raise InputError(f"{value.name} must hold integers, got {array.dtype}")
-        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        if array.size and not (low <= array.min() and array.max() <= high):
-            raise InputError(f"{value.name} must lie in {low}..{high}, but reaches {array.min()}..{array.max()}")
     if array.size > 1 and not array.flags.c_contiguous:
         _log.debug("%s is not C-contiguous, and is copied", value.name)
-    return np.ascontiguousarray(array, dtype)
+    if array.dtype != dtype:
+        array = (_as_integers if dtype.kind == "i" else _as_floats)(array, dtype, value.name)
+    return np.ascontiguousarray(np.broadcast_to(array, value.shape))
+
+
+def _as_integers(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """The array in a type of integers, which must hold all its elements."""
+    if array.dtype.kind not in "iub":
+        raise InputError(f"{name} must hold integers, got {array.dtype}: round and cast it first")
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    if array.size and not (low <= array.min() and array.max() <= high):
+        raise InputError(f"{name} must lie in {low}..{high}, but reaches {array.min()}..{array.max()}")
+    return array.astype(dtype)
+
+
+def _as_floats(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """The array in a type of floats, in which finite elements must stay finite."""
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    lost = np.isinf(converted) & np.isfinite(array)
+    if not lost.any():
+        return converted
+    place = tuple(map(int, np.unravel_index(lost.argmax(), array.shape)))
+    element = f"{name}{list(place)}" if place else name
+    largest = np.nextafter(dtype.type(np.inf), dtype.type(0))
+    raise InputError(
+        f"{element} = {array[place]!s} is too large for {dtype}, which ends at ±{float(largest):.8g}: scale or clip it"
+    )

@@ -25,7 +25,8 @@ class LaunchExplanation:
         workload: the problem as tuning tables have it.
         order: how planes are multiplied.
         tile: how the work is divided. tile_source: why so: "tuned: …" with table, device and date, or "cost model".
-        parts: of the expected seconds: "launch", "start", "main loop", "storing" (what of it is not hidden), "held up".
+        parts: of the expected seconds: "launch", "clearing" (of memory before it, where that is needed),
+            "start", "main loop", "storing" (what of it is not hidden), "held up".
         paced_by: what paces the main loop. held_up_by: what all blocks share and wait for. hides_stores: whether tiles
             are stored while others are computed.
         tiles, blocks, waves: output tiles, blocks at a time, and tiles of the busiest block.
@@ -90,7 +91,7 @@ class Explanation:
     Attributes:
         target: what the program was compiled for.
         machine: the card whose numbers the model has. measured: whether they were measured, or else are its maker's.
-        launches: in order; clearing of buffers is not among them.
+        launches: in order; what clears memory for another one is not listed.
     """
 
     target: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import ShapeError
 from bitmlir.dialects.layout import LARGEST_SIZE
 from bitmlir.spec import MatmulSpec
+from bitmlir.spec_fields import whole_number
 
 __all__ = ["GroupedSpec"]
 
@@ -29,7 +29,8 @@ class GroupedSpec:
     Raises:
         ShapeError: a size below 1, or a K whose sums could leave int32, or int16 for `i16`.
         EncodingError: an unknown encoding, or one that no result can have.
-        InputError: an unknown result or residual, or a part of the epilogue that the result has no use for.
+        InputError: an unknown result or residual, a part of the epilogue that the result has no use for, or a field
+            that is not of its type.
 
     Example:
         >>> import bitmlir
@@ -56,14 +57,15 @@ class GroupedSpec:
 
     def __post_init__(self) -> None:
         product = self.product  # checks all but the groups
-        for name in ("m", "n", "k"):
-            object.__setattr__(self, name, getattr(product, name))
-        whole = hasattr(self.groups, "__index__") and not isinstance(self.groups, bool)
+        for field in fields(product):
+            if hasattr(self, field.name):
+                object.__setattr__(self, field.name, getattr(product, field.name))
         most = LARGEST_SIZE // self.n
-        if not whole or not 1 <= self.groups <= most:
+        groups = whole_number(self.groups, most)
+        if groups is None:
             limit = f"{LARGEST_SIZE} rows in groups of n = {self.n}"
             raise ShapeError(f"groups must be a whole number from 1 to {most} ({limit}), got {self.groups!r}")
-        object.__setattr__(self, "groups", operator.index(self.groups))
+        object.__setattr__(self, "groups", groups)
 
     @property
     def product(self) -> MatmulSpec:

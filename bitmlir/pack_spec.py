@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import InputError, ShapeError
-from bitmlir.dialects.layout import LARGEST_SIZE
+from bitmlir.spec_fields import require_names, require_sizes, require_switches
 
 __all__ = ["PackSpec"]
 
@@ -36,7 +35,7 @@ class PackSpec:
     Raises:
         ShapeError: a size below 1, or rows too long for int32 sums.
         EncodingError: an unknown encoding.
-        InputError: an unknown source, or a scale for integers.
+        InputError: an unknown source, a scale for integers, or a field that is not of its type.
 
     Example:
         >>> import bitmlir
@@ -53,12 +52,9 @@ class PackSpec:
     scale: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("rows", "k"):
-            size = getattr(self, name)
-            whole = hasattr(size, "__index__") and not isinstance(size, bool)
-            if not whole or not 1 <= size <= LARGEST_SIZE:
-                raise ShapeError(f"{name} must be a whole number from 1 to {LARGEST_SIZE}, got {size!r}")
-            object.__setattr__(self, name, operator.index(size))  # numpy's integers become Python's
+        require_sizes(self, "rows", "k")
+        require_switches(self, "scale")
+        require_names(self, "encoding", "source")
         encoding = Encoding.parse(self.encoding)
         largest_sum = self.k * max(abs(sum(w for w in encoding.weights if w * sign > 0)) for sign in (1, -1))
         if largest_sum > _INT32_MAX:

@@ -8,6 +8,7 @@ from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import InputError
 from bitmlir.dialects.layout import LARGEST_COUNT
 from bitmlir.spec import MatmulSpec
+from bitmlir.spec_fields import require_names, whole_number
 
 __all__ = ["SearchSpec"]
 
@@ -55,6 +56,7 @@ class SearchSpec:
         product = MatmulSpec(self.m, self.n, self.k, self.lhs, self.rhs)  # checks sizes and encodings
         for name in ("m", "n", "k"):
             object.__setattr__(self, name, getattr(product, name))
+        require_names(self, "score")
         if self.score not in SCORES:
             raise InputError(f"unknown score {self.score!r}: expected one of {', '.join(SCORES)}")
         if self.score == "hamming" and {str(self.lhs), str(self.rhs)} != {"bipolar"}:
@@ -63,11 +65,13 @@ class SearchSpec:
                 f"pack codes of 0 and 1 as 2·x − 1"
             )
         largest = min(self.n, LARGEST_COUNT)
-        if type(self.count) is not int or not 1 <= self.count <= largest:
+        count = whole_number(self.count, largest)
+        if count is None:
             raise InputError(
                 f"count must be a whole number from 1 to {largest} ({LARGEST_COUNT} at most, of n = {self.n} rows), "
                 f"got {self.count!r}"
             )
+        object.__setattr__(self, "count", count)
 
     @property
     def order(self) -> str:

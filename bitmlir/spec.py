@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 
 from bitmlir.dialects.encoding import Encoding, range_fault
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
 from bitmlir.dialects.layout import LARGEST_SIZE
+from bitmlir.spec_fields import require_names, require_sizes, require_switches
 
 __all__ = ["MatmulSpec"]
 
@@ -52,7 +52,8 @@ class MatmulSpec:
     Raises:
         ShapeError: a size below 1, or a K whose sums could leave int32, or int16 for `i16`.
         EncodingError: an unknown encoding, or one that no result can have.
-        InputError: an unknown result or residual, or a part of the epilogue that the result has no use for.
+        InputError: an unknown result or residual, a part of the epilogue that the result has no use for, or a field
+            that is not of its type.
 
     Example:
         >>> MatmulSpec(m=8, n=16, k=100, lhs="bipolar", rhs="u2").out
@@ -77,12 +78,9 @@ class MatmulSpec:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("m", "n", "k", *([] if self.batch is None else ["batch"])):
-            size = getattr(self, name)
-            whole = hasattr(size, "__index__") and not isinstance(size, bool)
-            if not whole or not 1 <= size <= LARGEST_SIZE:
-                raise ShapeError(f"{name} must be a whole number from 1 to {LARGEST_SIZE}, got {size!r}")
-            object.__setattr__(self, name, operator.index(size))  # numpy's integers become Python's
+        require_sizes(self, "m", "n", "k", *([] if self.batch is None else ["batch"]))
+        require_switches(self, "row_scale", "column_scale", "bias", "relu", "lhs_tiles", "rhs_tiles")
+        require_names(self, "lhs", "rhs", "out", *([] if self.residual is None else ["residual"]))
         self._check_batch()
         lhs, rhs = Encoding.parse(self.lhs), Encoding.parse(self.rhs)
         if fault := range_fault(lhs, rhs, self.k):

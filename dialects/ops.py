@@ -30,11 +30,9 @@ __all__ = [
     "OptionalOperand",
     "Region",
     "Result",
-    "any_value",
     "attribute_named",
     "base",
     "one_of",
-    "type_is",
 ]
 
 T = TypeVar("T")
@@ -45,7 +43,7 @@ Op = TypeVar("Op", bound="DialectOp")
 Constraint = Callable[[], ir.Value]
 
 
-def any_value() -> ir.Value:
+def _any_value() -> ir.Value:
     """Accepts anything."""
     return irdl.any()
 
@@ -60,7 +58,7 @@ def attribute_named(dialect: str, name: str) -> Constraint:
     return lambda: irdl.base(base_ref=ir.SymbolRefAttr.get([dialect, name]))
 
 
-def type_is(text: str) -> Constraint:
+def _type_is(text: str) -> Constraint:
     """Accepts exactly one type."""
     return lambda: irdl.is_(ir.TypeAttr.get(ir.Type.parse(text)))
 
@@ -97,7 +95,7 @@ class Field(ABC, Generic[T]):
 class AnyOperand(Field[T]):
     """What required and optional operands share."""
 
-    constraint: Constraint = any_value
+    constraint: Constraint = _any_value
     optional: ClassVar[bool] = False
 
     def _values(self, op: DialectOp) -> list[ir.Value]:
@@ -134,7 +132,7 @@ class OptionalOperand(AnyOperand["ir.Value | None"]):
 class Result(Field[ir.Value]):
     """A result."""
 
-    constraint: Constraint = any_value
+    constraint: Constraint = _any_value
 
     def _read(self, op: DialectOp) -> ir.Value:
         return op.operation.results[op.fields(Result).index(self)]
@@ -144,7 +142,7 @@ class Result(Field[ir.Value]):
 class Attr(Field[ir.Attribute]):
     """A required attribute."""
 
-    constraint: Constraint = any_value
+    constraint: Constraint = _any_value
 
     def _read(self, op: DialectOp) -> ir.Attribute:
         return op.operation.attributes[self.name]
@@ -325,7 +323,7 @@ def _emit_fields(cls: type[DialectOp]) -> None:
         described = []
         for field in regions:
             # IRDL knows the arguments, or nothing about them.
-            arguments = [] if field.extensible else [type_is(text)() for text in field.arguments]
+            arguments = [] if field.extensible else [_type_is(text)() for text in field.arguments]
             constrained = not field.extensible
             described.append(irdl.region(arguments, number_of_blocks=one_block, constrained_arguments=constrained))
         irdl.regions_(described, _names(regions))

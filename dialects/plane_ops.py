@@ -11,13 +11,7 @@ from mlir.dialects import gpu
 from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError
-from bitmlir.dialects.faults import (
-    body_fault,
-    count_fault,
-    memref_fault,
-    tile_fault,
-    yield_fault,
-)
+from bitmlir.dialects.faults import body_fault, count_fault, memref_fault, tile_fault, yield_fault
 from bitmlir.dialects.layout import BITS_PER_WORD, tile_counts, words_per_row
 from bitmlir.dialects.ops import (
     Attr,
@@ -98,10 +92,8 @@ class PlaneMatmulOp(DialectOp):
             self._tiles_fault("lhs_tiles", self.lhs_tiles, planes, m, k)
             or self._tiles_fault("rhs_tiles", self.rhs_tiles, rhs_planes, n, k)
             or _out_fault(self, (*batch, m), n)
-            or body_fault(self.body, "memref.load", (m, n, *batch), products=True)
-            or _products_fault(self.body, planes, rhs_planes)
+            or _body_fault(self, (m, n, *batch))
             or _element_fault(self)
-            or tile_fault(self.tile)
         )
 
     def _tiles_fault(self, name: str, tiles: ir.Value | None, planes: int, rows: int, k: int) -> str | None:
@@ -137,14 +129,12 @@ class PlaneGroupedMatmulOp(DialectOp):
     def check(self) -> str | None:
         if fault := _plane_factors_fault(self, [], ["G"]):
             return fault
-        (planes, m, _), (rhs_planes, groups, n, _) = (ir.MemRefType(v.type).shape for v in (self.lhs, self.rhs))
+        (_, m, _), (_, groups, n, _) = (ir.MemRefType(v.type).shape for v in (self.lhs, self.rhs))
         return (
             memref_fault(self.offsets.type, "offsets", (groups + 1,))
             or _out_fault(self, (m,), n)
-            or body_fault(self.body, "memref.load", (m, n, groups), products=True)
-            or _products_fault(self.body, planes, rhs_planes)
+            or _body_fault(self, (m, n, groups))
             or _element_fault(self)
-            or tile_fault(self.tile)
         )
 
 
@@ -191,10 +181,16 @@ def _plane_factors_fault(op: PlaneProduct, lhs_batch: Sequence[str] = (), rhs_ba
     return None
 
 
-def _products_fault(body: ir.Block, planes: int, rhs_planes: int) -> str | None:
-    """Why products in a body name planes that do not exist."""
-    faults = (op.planes_fault(planes, rhs_planes) for op in body.operations if isinstance(op, PlaneProductOp))
-    return next(filter(None, faults), None)
+def _body_fault(op: PlaneProduct, sizes: Sequence[int]) -> str | None:
+    """Why the body cannot compute elements at places in these sizes from the op's planes, or a tile is none."""
+    planes, rhs_planes = (ir.MemRefType(value.type).shape[0] for value in (op.lhs, op.rhs))
+    products = (inner for inner in op.body.operations if isinstance(inner, PlaneProductOp))
+    faults = (product.planes_fault(planes, rhs_planes) for product in products)
+    return (
+        body_fault(op.body, "memref.load", sizes, products=True)
+        or next(filter(None, faults), None)
+        or tile_fault(op.tile)
+    )
 
 
 @dialect.op("plane_search")
@@ -222,15 +218,13 @@ class PlaneSearchOp(DialectOp):
     def check(self) -> str | None:
         if fault := _plane_factors_fault(self):
             return fault
-        (planes, m, _), (rhs_planes, n, _) = (ir.MemRefType(v.type).shape for v in (self.lhs, self.rhs))
+        (_, m, _), (_, n, _) = (ir.MemRefType(v.type).shape for v in (self.lhs, self.rhs))
         if fault := memref_fault(self.out.type, "out", (m, "C"), ("i64",)):
             return fault
         return (
             count_fault(self.count, n)
-            or body_fault(self.body, "memref.load", (m, n), products=True)
-            or _products_fault(self.body, planes, rhs_planes)
+            or _body_fault(self, (m, n))
             or yield_fault(self.body, ir.IntegerType.get_signless(32), "body", "the score")
-            or tile_fault(self.tile)
         )
 
     @property

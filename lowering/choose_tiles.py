@@ -18,7 +18,7 @@ from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.tiles import Tile, fault_of, given_tile, make_tile, parse_fields, tile_attribute
 from bitmlir.lowering.passes import Pass
 from bitmlir.lowering.targets import get_target
-from bitmlir.lowering.tuning_table import Entry, TuningTable
+from bitmlir.lowering.tuning_table import Entry, TuningTable, unquoted_path
 
 __all__ = ["SOURCE", "ChooseTiles", "plane_products"]
 
@@ -33,10 +33,10 @@ class ChooseTiles(Pass):
     """Give each plane product the attribute `tile`, unless it has one.
 
     target: the chip. tile: the one to use for all, such as rows=64,columns=256,stages=4,alternate. tables: files of
-    tuning tables, separated as in $PATH. A product takes the first of these that there is: the tile given; that of an
-    entry for the same problem; that of an entry for a problem of the same class and about the same size, if it is legal
-    and the cost model expects it to be nearly the best; the tile that the model expects to be the best. The attribute
-    `bit.tile_source` says which it was.
+    tuning tables, separated as in $PATH; %XX stands for a byte of a path, as in URLs. A product takes the first of
+    these that there is: the tile given; that of an entry for the same problem; that of an entry for a problem of the
+    same class and about the same size, if it is legal and the cost model expects it to be nearly the best; the tile
+    that the model expects to be the best. The attribute `bit.tile_source` says which it was.
     """
 
     name: ClassVar[str] = "choose-tiles"
@@ -54,7 +54,8 @@ class ChooseTiles(Pass):
 
     def run(self, op: ir.Operation) -> None:
         target = get_target(self.target)
-        tables = [(path, TuningTable.load(path)) for path in self.tables.split(os.pathsep) if path]
+        paths = [unquoted_path(path) for path in self.tables.split(os.pathsep) if path]
+        tables = [(path, TuningTable.load(path)) for path in paths]
         for product in plane_products(op):
             problem = ProductProblem(product, target)
             with product.location:
@@ -105,5 +106,6 @@ def _tile_in(entry: Entry, problem: ProductProblem) -> Tile | None:
 
 
 def _named(path: str, table: TuningTable, entry: Entry) -> str:
-    parts = [Path(path).name, table.device_name, str(entry.details.get("date", ""))[:10]]
+    name = os.fsencode(Path(path).name).decode(errors="replace")  # MLIR takes Unicode alone, names of files need not be
+    parts = [name, table.device_name, str(entry.details.get("date", ""))[:10]]
     return ", ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""From an element to its code and back: the arithmetic of `bit.pack`, `bit.quantise` and `bit.unpack`.
+"""From an element to its code and back: the arithmetic of `bit.pack`, `bit.quantise`, `bit.unpack` and of epilogues.
 
 It is the same for single elements and for vectors of them: a `Scalar` here may hold either.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlir import ir
-from mlir.dialects import arith, math
+from mlir.dialects import arith
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import LARGEST_SCALE, SMALLEST_SCALE
@@ -35,8 +35,8 @@ def code_of(value: Scalar, encoding: Encoding, zero: Scalar | None) -> Scalar:
         return _number(n, value.value.type)
 
     if encoding.kind == "ternary":
-        positive, negative = (arith.extui(value.value.type, value.equals(number(sign)).value) for sign in (1, -1))
-        return Scalar(positive) | (Scalar(negative) << number(1))
+        positive = arith.extui(value.value.type, value.equals(number(1)).value)
+        return Scalar(arith.select(value.equals(number(-1)).value, number(2).value, positive))
     if encoding.kind == "bipolar":
         return (value - number(encoding.offset)) >> number(1)
     if zero is not None:
@@ -83,13 +83,16 @@ class Quantiser:
         return Scalar(arith.bitcast(integers, total)) - Scalar(arith.bitcast(integers, rounder))
 
     def _nearest_odd(self, x: ir.Value) -> Scalar:
-        """±(⌊|x / scale|⌋ | 1) with the sign of x, which a quotient so small as to be rounded to 0 has lost."""
+        """The odd one of t and t − 1 if x < 0, or t + 1 if not, t being x / scale rounded towards zero.
+
+        The sign is that of x: a quotient so small as to be rounded to 0 has lost it. A NaN counts as negative.
+        """
         integers = _like(x, i32())
-        magnitude = one = _number(1, integers)
+        negative = arith.cmpf(arith.CmpFPredicate.ULT, x, _number(0, x.type).value)
+        value = Scalar(arith.extsi(integers, negative))  # −1 or 0
         if self.encoding.bits > 1:
-            magnitude = Scalar(arith.fptosi(integers, math.absf(self._quotient(x)))) | one
-        positive = arith.cmpf(arith.CmpFPredicate.OGE, x, _number(0, x.type).value)
-        return Scalar(arith.select(positive, magnitude.value, (_number(0, integers) - magnitude).value))
+            value = Scalar(arith.fptosi(integers, self._quotient(x))) + value
+        return value | _number(1, integers)
 
     def _quotient(self, x: ir.Value) -> ir.Value:
         """x / scale, limited to the encoding's range; NaN gives its lower end.

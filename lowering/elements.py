@@ -128,15 +128,20 @@ class Elements:
 
     def at(self, value: ir.Value, row: int, column: int) -> ir.Value:
         """A value of the body for one element of the grid."""
-        axes = self._axes.get(value, frozenset())
-        key = (value, row if "row" in axes else None, column if "column" in axes else None)
-        if key not in self._values:
-            staged = None
-            if len(axes) == 1:
-                (axis,) = axes
-                staged = self.builder.staged(value, axis, row if axis == "row" else column)
-            self._values[key] = staged or self._build(value, row, column, self.builder.paired in axes)
-        return self._values[key]
+        asked = self._key(value, row, column)
+        waiting = [value]  # for their operands; no recursion: bodies may be deeper than Python's stack
+        while asked not in self._values:
+            value = waiting[-1]
+            key = self._key(value, row, column)
+            if key in self._values:
+                waiting.pop()
+            elif staged := self._staged(value, row, column):
+                self._values[key] = staged
+            elif missing := [v for v in _operands(value) if self._key(v, row, column) not in self._values]:
+                waiting += reversed(missing)
+            else:
+                self._values[key] = self._build(value, row, column)
+        return self._values[asked]
 
     def run_products(self) -> None:
         """Build the body's plane products, in order."""
@@ -160,7 +165,20 @@ class Elements:
         rows, columns = range(self.builder.row_slots), range(self.builder.column_slots)
         return [[self.at(value, r, c) for c in columns] for r in rows]
 
-    def _build(self, value: ir.Value, row: int, column: int, as_vector: bool) -> ir.Value:
+    def _key(self, value: ir.Value, row: int, column: int) -> tuple[ir.Value, int | None, int | None]:
+        """What tells a value apart: elements share those that do not depend on their row, or column."""
+        axes = self._axes.get(value, frozenset())
+        return value, row if "row" in axes else None, column if "column" in axes else None
+
+    def _staged(self, value: ir.Value, row: int, column: int) -> ir.Value | None:
+        axes = self._axes.get(value, frozenset())
+        if len(axes) != 1:
+            return None
+        (axis,) = axes
+        return self.builder.staged(value, axis, row if axis == "row" else column)
+
+    def _build(self, value: ir.Value, row: int, column: int) -> ir.Value:
+        """A value whose operands are there."""
         slots = {"row": row, "column": column}
         for axis, argument in zip(slots, self.body.arguments, strict=False):
             if value == argument:
@@ -170,13 +188,20 @@ class Elements:
         op = value.owner.opview
         if op.operation.name != "memref.load":
             operands = [self.at(operand, row, column) for operand in op.operation.operands]
-            return self.builder.apply(op, operands, as_vector)
+            return self.builder.apply(op, operands, self.builder.paired in self._axes[value])
         array, *indices = op.operation.operands
         position: list[tuple[str, int] | ir.Value] = []
         for item in indices:
             axis = next((a for a, argument in zip(slots, self.body.arguments, strict=False) if item == argument), None)
             position.append(self.at(item, row, column) if axis is None else (axis, slots[axis]))
         return self.builder.load(array, tuple(position))
+
+
+def _operands(value: ir.Value) -> list[ir.Value]:
+    """The values that an operation computes its own from; loads take their places as they are."""
+    if isinstance(value.owner, ir.Block) or value.owner.name == "memref.load":
+        return []
+    return list(value.owner.operands)
 
 
 def chains_of(body: ir.Block) -> list[Chain]:

@@ -103,7 +103,10 @@ def parse_pipeline(text: str, context: ir.Context | None = None) -> Pipeline:
     """
     if context is None:
         context = ir.Context(load_on_create_dialects=[])  # pyright: ignore[reportCallIssue]  # the stubs omit it
-    return Pipeline(_Resolver(text, context).pipeline())
+    try:
+        return Pipeline(_Resolver(text, context).pipeline())
+    except RecursionError:
+        raise PipelineError("the pipeline's parentheses are nested too deeply") from None
 
 
 # --- syntax ---------------------------------------------------------------------------------------

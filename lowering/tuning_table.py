@@ -8,23 +8,31 @@ This module loads no MLIR: tools and `compile` read tables, too.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import json
+import logging
+import math
 import os
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote_to_bytes
 
 from bitmlir.dialects.errors import InputError
+from bitmlir.dialects.files import write_whole
+from bitmlir.dialects.layout import LARGEST_SIZE
 from bitmlir.lowering.workload import Workload
 
-__all__ = ["FORMAT", "Entry", "TuningTable"]
+__all__ = ["FORMAT", "Entry", "TuningTable", "quoted_path", "unquoted_path"]
 
 FORMAT = 1
 """The version of the file."""
+
+_log = logging.getLogger("bitmlir")
+
+_FAULTS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)  # of what JSON may hold
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class TuningTable:
 
     @classmethod
     def from_json(cls, text: str, name: str) -> TuningTable:
-        """The table in a text; `name` is what errors call it.
+        """The table in a text; `name` is what errors call it. Entries that are none are left out, with a warning.
 
         Raises:
             InputError: it is no table, or one of a newer format.
@@ -95,8 +103,9 @@ class TuningTable:
                 device, source = dict(values["device"]), str(values["source"])
                 if not isinstance(device["name"], str):
                     raise TypeError("its device has no name")
-                return cls(device, source, tuple(_entry(entry) for entry in values["entries"]))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                json.dumps(values, ensure_ascii=False).encode()  # a ValueError if a text in it is no Unicode
+                return cls(device, source, tuple(_sound_entries(values["entries"], name)))
+        except _FAULTS as error:
             raise InputError(
                 f"{name} is not a tuning table ({error!r}): remove it, or write it anew with bitmlir-bench tune"
             ) from None
@@ -124,18 +133,11 @@ class TuningTable:
         Raises:
             InputError: it cannot be written.
         """
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex}")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                draft.write_text(self.to_json(), encoding="utf-8")
-                os.replace(draft, target)
-            finally:
-                with contextlib.suppress(OSError):
-                    draft.unlink()  # still there only if something failed
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, self.to_json().encode())
         except OSError as error:
-            raise InputError(f"cannot write the tuning table {target}: {error.strerror or error}") from None
+            raise InputError(f"cannot write the tuning table {os.fspath(path)}: {error.strerror or error}") from None
 
     @property
     def digest(self) -> str:
@@ -143,9 +145,41 @@ class TuningTable:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
+def quoted_path(path: str) -> str:
+    """A table's path as the option of `choose-tiles` takes it: bytes that could end it are written %XX, as in URLs.
+
+    Example:
+        >>> quoted_path("/a b/c:d}.json"), unquoted_path("/a%20b/c%3Ad%7D.json")
+        ('/a%20b/c%3Ad%7D.json', '/a b/c:d}.json')
+    """
+    return quote(os.fsencode(path))
+
+
+def unquoted_path(text: str) -> str:
+    """The path that `quoted_path` wrote."""
+    return os.fsdecode(unquote_to_bytes(text))
+
+
+def _sound_entries(entries: Iterable[Mapping[str, Any]], name: str) -> Iterator[Entry]:
+    for number, values in enumerate(entries):
+        try:
+            yield _entry(values)
+        except _FAULTS as error:
+            _warn(f"the tuning table {name}: entry {number} is ignored ({error!r})")
+
+
 def _entry(values: Mapping[str, Any]) -> Entry:
-    tile = {str(name): value for name, value in dict(values["tile"]).items()}
-    if not all(isinstance(value, int) for value in tile.values()):
-        raise TypeError(f"the fields of a tile must be whole numbers and true, but are {tile}")
+    tile = dict(values["tile"])
+    if not all(type(value) is bool or (type(value) is int and 0 <= value <= LARGEST_SIZE) for value in tile.values()):
+        raise TypeError(f"the fields of a tile must be true or whole numbers from 0 to {LARGEST_SIZE}, but are {tile}")
+    seconds = float(values["seconds"])
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"seconds must be a number above 0, but are {seconds}")
     details = {name: value for name, value in values.items() if name not in ("workload", "tile", "seconds")}
-    return Entry(Workload.from_json(values["workload"]), tile, float(values["seconds"]), details)
+    return Entry(Workload.from_json(values["workload"]), tile, seconds, details)
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Warn, once: tables are read anew for every program."""
+    _log.warning("%s", message)

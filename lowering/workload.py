@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from bitmlir.dialects.layout import LARGEST_SIZE
+
 __all__ = ["Workload"]
 
 
@@ -80,7 +82,7 @@ class Workload:
         """What `to_json` wrote.
 
         Raises:
-            TypeError, ValueError: a field is unknown, missing, or not of its type.
+            TypeError, ValueError, KeyError: a field is unknown, missing, not of its type, or a size that none can have.
         """
         work = cls(**{**values, "chains": tuple(values["chains"])})
         for field in fields(cls):
@@ -88,8 +90,10 @@ class Workload:
             if field.type in ("int", "str", "bool") and type(value).__name__ != field.type:
                 raise TypeError(f"{field.name} must be of type {field.type}, but is {value!r}")
         sizes = (work.m, work.n, work.k, work.lhs_planes, work.rhs_planes, work.batch, *work.chains)
-        if not all(type(size) is int and size >= 1 for size in sizes):
-            raise ValueError("sizes must be whole numbers of at least 1")
+        if not all(type(size) is int and 1 <= size <= LARGEST_SIZE for size in sizes):
+            raise ValueError(f"sizes must be whole numbers from 1 to {LARGEST_SIZE}, but are {sizes}")
+        if not (0 <= work.reads <= LARGEST_SIZE and 0 <= work.groups <= LARGEST_SIZE):
+            raise ValueError(f"reads and groups must lie in 0..{LARGEST_SIZE}, but are {work.reads} and {work.groups}")
         return work
 
     def __str__(self) -> str:

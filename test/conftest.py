@@ -1,11 +1,13 @@
-"""What all tests share: a compile cache of their own, and the rule for tests that need a GPU."""
+"""What all tests share: a compile cache of their own, fixtures, and the rule for tests that need a GPU."""
 
 from __future__ import annotations
 
 import functools
 import os
 
+import numpy as np
 import pytest
+from fake_driver import faked_driver
 
 from bitmlir.dialects.errors import DeviceError
 from bitmlir.runtime.driver import Device
@@ -34,3 +36,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("BITMLIR_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers, the same in every run."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def fake():
+    """A CUDA driver without a GPU, and what it was asked to do."""
+    with faked_driver() as fake:
+        yield fake

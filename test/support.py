@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bitmlir.compiler import lower
+from bitmlir.compiler import Spec, lower
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD, tile_counts, words_per_row
 from bitmlir.formats.packed import Packed, bits_to_words, pack
@@ -21,6 +21,27 @@ from bitmlir.runtime.plan import Plan
 POISON = 0xA5  # what results hold before a run
 GUARD_BYTES = 256  # before and after each result, to be left alone
 RUNS_ON_GPU = 2  # a second run finds what the first one left in results and scratch
+
+
+class OnDevice:
+    """An array in GPU memory that only says so; `data` never leaves it."""
+
+    def __init__(self, array: np.ndarray, strides: tuple[int, ...] | None = None) -> None:
+        self.data = array
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "strides": strides,
+            "data": (0, False),
+            "version": 3,
+        }
+
+
+class WithGet(OnDevice):
+    """One that copies itself to the host, as CuPy's do."""
+
+    def get(self) -> np.ndarray:
+        return self.data
 
 
 def random_matrix(rng: np.random.Generator, shape: tuple[int, int], encoding: str) -> tuple[np.ndarray, Packed]:
@@ -68,12 +89,12 @@ def product_text(
     "rhs_tiles".
     """
     m, n, k = sizes
-    types = {"lhs": _packed(m, k, lhs), "rhs": _packed(n, k, rhs), **(reads or {})}
+    types = {"lhs": packed_type(m, k, lhs), "rhs": packed_type(n, k, rhs), **(reads or {})}
     for name, rows, encoding in (("lhs_tiles", m, lhs), ("rhs_tiles", n, rhs)):
         if name in tiles:
             counts = "x".join(map(str, (Encoding.parse(encoding).bits, *tile_counts((rows, k)))))
             types[name] = f"tensor<{counts}xi1>"
-    result_type = _packed(m, n, result) if packed else f"tensor<{m}x{n}x{result}>"
+    result_type = packed_type(m, n, result) if packed else f"tensor<{m}x{n}x{result}>"
     element = f"i{Encoding.parse(result).bits}" if packed else result
     operands = ["lhs", "rhs", *(name for name in ("lhs_tiles", "rhs_tiles") if name in tiles)]
     segments = ", ".join("1" if name in operands else "0" for name in ("lhs", "rhs", "lhs_tiles", "rhs_tiles"))
@@ -102,7 +123,7 @@ def search_text(
 ) -> str:
     """A function `@search(lhs, rhs, reads…) -> values, columns` with one `bit.search`: see `product_text`."""
     m, n, k = sizes
-    types = {"lhs": _packed(m, k, lhs), "rhs": _packed(n, k, rhs), **(reads or {})}
+    types = {"lhs": packed_type(m, k, lhs), "rhs": packed_type(n, k, rhs), **(reads or {})}
     arguments = ", ".join(f'%{name}: {type_} {{bit.name = "{name}"}}' for name, type_ in types.items())
     result = f"tensor<{m}x{count}xi32>"
     return f"""
@@ -118,13 +139,14 @@ func.func @search({arguments}) -> ({result} {{bit.name = "values"}}, {result} {{
 """
 
 
-def _packed(rows: int, k: int, encoding: str) -> str:
+def packed_type(rows: int, k: int, encoding: str) -> str:
+    """The type of a packed matrix in IR."""
     return f'tensor<{rows}x{k}xi{Encoding.parse(encoding).bits}, #bit.encoding<"{encoding}">>'
 
 
-def compile_for_cpu(text: str, threads: int | None = None) -> CpuProgram:
-    """A program from IR, without the compile cache."""
-    bundle: Bundle = lower(text, get_target("cpu"))
+def compile_for_cpu(program: Spec | str, threads: int | None = None) -> CpuProgram:
+    """A program from a spec or IR, without the compile cache."""
+    bundle: Bundle = lower(program, get_target("cpu"))
     return CpuProgram(bundle.stages["cpu"].decode(), bundle.plan, threads)
 
 

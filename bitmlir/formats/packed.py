@@ -7,6 +7,7 @@ j % 32 of word j // 32; rows are padded with zero bits to a multiple of 16 bytes
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,21 +107,27 @@ class Packed:
         """Elements in a row, without padding."""
         return self.shape[-1]
 
-    def reshape(self, *rows: int) -> Packed:
-        """The same rows in the same memory as one matrix, `reshape(rows)`, or as a batch, `reshape(batch, rows)`.
+    def reshape(self, *rows: int | tuple[int, ...]) -> Packed:
+        """The same rows in the same memory as one matrix, `reshape(rows)`, or as a batch, `reshape(batch, rows)`; as in
+        numpy, a tuple will do as well.
 
         Raises:
-            ShapeError: not so many rows.
+            ShapeError: not so many rows, or sizes that are no whole numbers.
 
         Example:
             >>> pack([[1, -1], [1, 1], [-1, 1], [-1, -1]], "bipolar").reshape(2, 2).shape
             (2, 2, 2)
         """
-        if math.prod(rows) != math.prod(self.shape[:-1]):
-            raise ShapeError(f"a packed matrix of shape {self.shape} cannot have the rows {rows}")
-        planes = self.planes.reshape(_planes_shape((*rows, self.k), self.encoding))
-        zeros = None if self.zeros is None else self.zeros.reshape(rows)
-        return Packed(planes, self.sums.reshape(rows), self.encoding, (*rows, self.k), zeros)
+        given = rows[0] if len(rows) == 1 and isinstance(rows[0], (tuple, list)) else rows
+        try:
+            sizes = tuple(map(operator.index, given))  # pyright: ignore[reportArgumentType]  # what is wrong is refused
+        except TypeError:
+            raise ShapeError(f"a packed matrix is reshaped to (rows) or (batch, rows), got {given}") from None
+        if math.prod(sizes) != math.prod(self.shape[:-1]):
+            raise ShapeError(f"a packed matrix of shape {self.shape} cannot have the rows {sizes}")
+        planes = self.planes.reshape(_planes_shape((*sizes, self.k), self.encoding))
+        zeros = None if self.zeros is None else self.zeros.reshape(sizes)
+        return Packed(planes, self.sums.reshape(sizes), self.encoding, (*sizes, self.k), zeros)
 
     def row_sums(self) -> np.ndarray:
         """Sum of the elements of each row: scale·sums + (offset − zeros)·k, as int64 [rows] or [batch, rows].

@@ -12,7 +12,15 @@ from bitmlir.dialects.errors import InputError
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.plan import Buffer, Plan
 
-__all__ = ["complete_buffers", "is_dense", "require_apart", "require_host_array", "require_type"]
+__all__ = [
+    "complete_buffers",
+    "is_dense",
+    "new_array_hint",
+    "read_only_error",
+    "require_apart",
+    "require_host_array",
+    "require_type",
+]
 
 
 class _HasSize(Protocol):
@@ -70,7 +78,7 @@ def complete_buffers(
     return {buffer.name: given[buffer.name] if buffer.name in given else new(buffer) for buffer in plan.buffers}
 
 
-def require_type(buffer: Buffer, array: Any) -> None:
+def require_type(buffer: Buffer, array: Any, is_written: bool = False) -> None:
     """Check element type and shape; packed words may be unsigned, and truth values may stand for i8.
 
     Raises:
@@ -81,10 +89,27 @@ def require_type(buffer: Buffer, array: Any) -> None:
     kinds = "iu" if are_words else "ib" if buffer.dtype == "i8" else "i"
     same_bits = array.dtype.kind in kinds and expected.kind in kinds and array.dtype.itemsize == expected.itemsize
     fits = array.dtype == expected or (same_bits and array.dtype.isnative)
-    if array.shape != buffer.shape or not fits:
-        raise InputError(
-            f"buffer {buffer.name} must be {expected} of shape {buffer.shape}, got {array.dtype} of shape {array.shape}"
-        )
+    if array.shape == buffer.shape and fits:
+        return
+    name, remedy = buffer.name.removesuffix(".values"), "give an array of that shape"
+    if is_written:
+        remedy = new_array_hint(buffer)
+    elif not fits:
+        remedy = f"convert it (numpy, CuPy: {name}.astype('{expected}'), torch: {name}.to(torch.{expected}))"
+    came = f"{array.dtype} of shape {array.shape}"
+    raise InputError(f"buffer {buffer.name} must be {expected} of shape {buffer.shape}, got {came}: {remedy}")
+
+
+def new_array_hint(buffer: Buffer) -> str:
+    """What to give for a buffer that the program writes, in words; a converted copy would take the result in its place.
+
+    Example:
+        >>> new_array_hint(Buffer("y.values", "i32", (3, 4)))
+        "give a new array, such as numpy.empty((3, 4), 'int32') or torch.empty((3, 4), dtype=torch.int32)"
+    """
+    dtype = numpy_dtype(buffer.dtype)
+    made = f"numpy.empty({buffer.shape}, '{dtype}') or torch.empty({buffer.shape}, dtype=torch.{dtype})"
+    return f"give a new array, such as {made}"
 
 
 def require_host_array(buffer: Buffer, array: np.ndarray, is_written: bool) -> None:
@@ -93,11 +118,19 @@ def require_host_array(buffer: Buffer, array: np.ndarray, is_written: bool) -> N
     Raises:
         InputError: another type or shape, strided, misaligned, or read-only though the program writes it.
     """
-    require_type(buffer, array)
+    require_type(buffer, array, is_written)
     if not (array.flags.c_contiguous and array.flags.aligned):
-        raise InputError(f"buffer {buffer.name} must be C-contiguous and aligned: copy it with numpy.ascontiguousarray")
+        remedy = new_array_hint(buffer) if is_written else "copy it with numpy.ascontiguousarray"
+        raise InputError(f"buffer {buffer.name} must be C-contiguous and aligned: {remedy}")
     if is_written and not array.flags.writeable:
-        raise InputError(f"buffer {buffer.name} is written by the program, but the array is read-only: give a new one")
+        raise read_only_error(buffer)
+
+
+def read_only_error(buffer: Buffer) -> InputError:
+    """What says that the program cannot write an array."""
+    return InputError(
+        f"buffer {buffer.name} is written by the program, but the array is read-only: {new_array_hint(buffer)}"
+    )
 
 
 def require_apart(spans: Mapping[str, tuple[int, int]], arguments: Collection[str] = ()) -> None:

@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import os
-import uuid
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 from bitmlir import __version__
 from bitmlir.dialects.errors import BundleError, InputError
+from bitmlir.dialects.files import write_whole
 from bitmlir.runtime.plan import Plan
 
 __all__ = ["FORMAT", "STAGES", "Bundle"]
@@ -113,17 +112,11 @@ class Bundle:
         Raises:
             BundleError: the file cannot be written.
         """
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.{uuid.uuid4().hex}")
+        data = self.to_bytes()
         try:
-            try:
-                draft.write_bytes(self.to_bytes())
-                os.replace(draft, target)
-            finally:
-                with contextlib.suppress(OSError):
-                    draft.unlink()  # still there only if something failed
+            write_whole(path, data)
         except OSError as error:
-            raise BundleError(f"cannot write bundle {target}: {error.strerror or error}") from None
+            raise BundleError(f"cannot write bundle {os.fspath(path)}: {error.strerror or error}") from None
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Bundle:

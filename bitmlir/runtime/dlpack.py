@@ -15,7 +15,7 @@ import numpy as np
 from bitmlir.dialects.errors import InputError
 from bitmlir.runtime.dtypes import numpy_dtype
 
-__all__ = ["CUDA", "CUDA_DEVICES", "LEGACY_STREAM", "Borrowed", "borrow", "export"]
+__all__ = ["CUDA", "CUDA_DEVICES", "PROTOCOL_LEGACY_STREAM", "Borrowed", "borrow", "export"]
 
 CUDA = 2
 """kDLCUDA of DLDeviceType."""
@@ -23,8 +23,8 @@ CUDA = 2
 CUDA_DEVICES = (CUDA, 13)
 """kDLCUDA and kDLCUDAManaged; pinned host memory (3) is host memory."""
 
-LEGACY_STREAM = 1
-"""What the protocols of arrays (DLPack and the CUDA array interface) call the legacy default stream."""
+PROTOCOL_LEGACY_STREAM = 1
+"""What the protocols of arrays (DLPack and the CUDA array interface) call the stream whose handle is 0."""
 
 _NAME, _BF16 = b"dltensor", 4
 _KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLDataTypeCode by the kind of a numpy dtype

@@ -286,7 +286,7 @@ class DeviceArray:
             "typestr": self.dtype.str,
             "data": (self.address, self.read_only),
             "strides": None,
-            "stream": dlpack.LEGACY_STREAM,
+            "stream": dlpack.PROTOCOL_LEGACY_STREAM,
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -294,7 +294,7 @@ class DeviceArray:
 
     def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
         """A capsule with this memory. `stream` waits for the legacy one: -1 says that it need not, None is the same."""
-        if stream not in (None, -1, LEGACY_STREAM, dlpack.LEGACY_STREAM):
+        if stream not in (None, -1, LEGACY_STREAM, dlpack.PROTOCOL_LEGACY_STREAM):
             with self.device.active():
                 _let_wait(stream)
         return dlpack.export(self.address, self.device.ordinal, self.shape, self.dtype, self)
@@ -334,7 +334,7 @@ def _borrow(array: Any, name: str) -> DeviceArray:
                 raise InputError(
                     f"{given} must lie in GPU memory, but its DLPack device is {kind}: copy it there first"
                 )
-            borrowed = dlpack.borrow(array.__dlpack__(stream=dlpack.LEGACY_STREAM))
+            borrowed = dlpack.borrow(array.__dlpack__(stream=dlpack.PROTOCOL_LEGACY_STREAM))
             address, shape, strides, dtype = borrowed.address, borrowed.shape, borrowed.strides, borrowed.dtype
             read_only, is_masked, owner = False, False, (array, borrowed.owner)
         else:
@@ -346,7 +346,7 @@ def _borrow(array: Any, name: str) -> DeviceArray:
     if is_masked or not is_dense(shape, strides, dtype.itemsize):
         raise InputError(
             f"{given} must be a dense, C-contiguous array without a mask: copy it first "
-            f"(torch: x.contiguous(), CuPy: cupy.ascontiguousarray(x))"
+            f"(torch: x.contiguous(), CuPy: cupy.ascontiguousarray(x)), or give a new one to be written into"
         )
     device = _device_of(int(address), given) if address else Device.current()  # an empty array may have no address
     return DeviceArray(device, int(address or 0), shape, dtype, owner, bool(read_only))

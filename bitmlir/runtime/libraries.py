@@ -40,4 +40,4 @@ def stream_of(x: Any) -> int:
         return LEGACY_STREAM
     interface = getattr(x, "__cuda_array_interface__", None) or {}
     stream = interface.get("stream")
-    return LEGACY_STREAM if stream in (None, dlpack.LEGACY_STREAM) else int(stream)
+    return LEGACY_STREAM if stream in (None, dlpack.PROTOCOL_LEGACY_STREAM) else int(stream)

@@ -7,6 +7,7 @@ folder; those that come with bitmlir, in this folder.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bitmlir.lowering.targets import Target
 from bitmlir.lowering.tuning_table import TuningTable
 from bitmlir.settings import settings
 
-__all__ = ["Source", "present_device", "tables_for", "user_table_path"]
+__all__ = ["Source", "tables_for", "user_table_path"]
 
 _log = logging.getLogger("bitmlir")
 
@@ -36,14 +37,14 @@ def tables_for(target: Target) -> tuple[Source, ...]:
     """The tables to compile with for a target, the first to look into first.
 
     With a GPU that the target is made for, those of other devices are left out, with a line in the log. Without one all
-    count that have an entry for the target.
+    count that have an entry for the target. Tables that cannot be read are left out, with a warning.
 
     Raises:
-        InputError: a table of the user's cannot be read.
+        InputError: `BITMLIR_TUNING` names no file.
     """
     if not target.is_gpu:
         return ()
-    device = present_device(target)
+    device = _present_device(target)
     return tuple(
         source
         for level, source in _all_tables()
@@ -51,7 +52,7 @@ def tables_for(target: Target) -> tuple[Source, ...]:
     )
 
 
-def present_device(target: Target) -> str | None:
+def _present_device(target: Target) -> str | None:
     """The name of the GPU that is present, if the target is made for it."""
     from bitmlir.runtime.driver import Device
 
@@ -72,14 +73,22 @@ def user_table_path(device: str) -> Path:
 
 def _all_tables() -> Iterator[tuple[int, Source]]:
     """Every table there is, and how loudly to say that it is left out."""
+    for level, path in _all_files():
+        try:
+            yield level, Source(path, TuningTable.load(path))
+        except InputError as error:
+            _log.warning("%s: ignored", error)
+
+
+def _all_files() -> Iterator[tuple[int, Path]]:
     now = settings()
     if now.tuning is not None:
-        if not now.tuning.is_file():
+        if not os.path.isfile(now.tuning):
             raise InputError(f"environment variable BITMLIR_TUNING={str(now.tuning)!r}: there is no such file")
-        yield logging.WARNING, Source(now.tuning, TuningTable.load(now.tuning))
+        yield logging.WARNING, now.tuning
     for level, folder in ((logging.INFO, now.cache_dir / "tuning"), (logging.DEBUG, _SHIPPED)):
         for path in sorted(folder.glob("*.json")):
-            yield level, Source(path, TuningTable.load(path))
+            yield level, path
 
 
 def _suits(source: Source, target: Target, device: str | None, level: int) -> bool:

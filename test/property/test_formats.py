@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as hnp
 from bitmlir import reference
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError
-from bitmlir.formats import Packed, TileBitmap, pack, tile_bitmap, unpack, words_per_row
+from bitmlir.dialects.layout import words_per_row
+from bitmlir.formats import Packed, TileBitmap, pack, tile_bitmap, unpack
 
 PLAIN = (
     [f"u{p}" for p in range(1, 9)]

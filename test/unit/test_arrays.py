@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from support import OnDevice, WithGet
 
 from bitmlir.arrays import as_integers, as_numpy, as_writable, is_device_array, like, require_layout
 from bitmlir.dialects.errors import InputError, ShapeError
@@ -40,25 +41,6 @@ class WithDLPack:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.keep.__dlpack_device__()
-
-
-class OnDevice:
-    """An array in GPU memory that only says so; `data` never leaves it."""
-
-    def __init__(self, array: np.ndarray, strides: tuple[int, ...] | None = None) -> None:
-        self.data = array
-        self.__cuda_array_interface__ = {
-            "shape": array.shape,
-            "typestr": array.dtype.str,
-            "strides": strides,
-            "data": (0, False),
-            "version": 3,
-        }
-
-
-class WithGet(OnDevice):
-    def get(self) -> np.ndarray:
-        return self.data
 
 
 class WithCpu:

@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import compile_for_cpu
 
 import bitmlir
 from bitmlir import reference
-from bitmlir.compiler import lower
 from bitmlir.formats.packed import pack, unpack
-from bitmlir.jit import CpuProgram
-from bitmlir.lowering.targets import get_target
 from bitmlir.tools.check import Trial
 from bitmlir.tools.evaluate import evaluate
 
@@ -29,11 +27,6 @@ def epilogue_of(out: str) -> dict[str, Any]:
 
 def trial(spec: bitmlir.MatmulSpec | bitmlir.GroupedSpec, seed: int = 3) -> Trial:
     return Trial.start(bitmlir.compile(spec, target="cpu", cached=False), spec, seed)
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(11)
 
 
 # --- batches ----------------------------------------------------------------------------------------
@@ -87,8 +80,7 @@ def test_a_packed_batch_feeds_the_next_product(rng: np.random.Generator) -> None
 def test_threads_take_rows_of_several_matrices(rng: np.random.Generator, threads: int) -> None:
     """Row ranges of tasks begin and end inside matrices."""
     spec = bitmlir.MatmulSpec(67, 65, 8192, "u2", "i2", "bit", batch=3)
-    bundle = lower(spec, get_target("cpu"))
-    program = CpuProgram(bundle.stages["cpu"].decode(), bundle.plan, threads)
+    program = compile_for_cpu(spec, threads)
     x, w = pack(rng.integers(0, 4, (3, 67, 8192)), "u2"), pack(rng.integers(-2, 2, (3, 65, 8192)), "i2")
     planes, sums = np.full((1, 3, 67, 4), 7, np.int32), np.full((3, 67), 7, np.int32)
     program.run(

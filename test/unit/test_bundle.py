@@ -77,6 +77,14 @@ def test_the_manifest_says_format_version_and_target():
     assert (manifest["format"], manifest["bitmlir"], manifest["target"]) == (FORMAT, __version__, "sm_90a")
 
 
+def test_saving_to_a_link_writes_what_it_points_to(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.bitmlir").symlink_to(tmp_path / "there" / "k.bitmlir")
+    BUNDLE.save(tmp_path / "link.bitmlir")
+    assert (tmp_path / "link.bitmlir").is_symlink()
+    assert Bundle.load(tmp_path / "there" / "k.bitmlir") == BUNDLE
+
+
 def test_saving_replaces_the_old_file_and_leaves_no_other(tmp_path):
     (tmp_path / "k.bitmlir").write_bytes(b"old")
     BUNDLE.save(tmp_path / "k.bitmlir")

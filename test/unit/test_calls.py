@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_driver import MEMORY, FakeDriver, faked_driver
+from fake_driver import MEMORY, FakeDriver
 
 import bitmlir
 from bitmlir.executable import Executable
@@ -50,12 +50,6 @@ BOTH = dataclasses.replace(
 
 def gpu_program(plan: Plan = DOUBLE) -> Executable:
     return Executable(Bundle(plan, {"cubin": b"cubin"}))
-
-
-@pytest.fixture
-def fake():
-    with faked_driver() as fake:
-        yield fake
 
 
 def queued(fake: FakeDriver) -> list[tuple]:
@@ -125,19 +119,22 @@ def test_of_several_results_some_may_be_given(fake):
     assert not packed.planes.any()
 
 
+NEW = r"give a new array, such as numpy.empty\(\(3, 4\), 'int32'\) or torch.empty\(\(3, 4\), dtype=torch.int32\)"
+
+
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        (lambda: on_device(X.astype(np.int64)), r"buffer y.values must be int32 of shape \(3, 4\), got int64"),
+        (lambda: on_device(X.astype(np.int64)), rf"y.values must be int32 of shape \(3, 4\), got int64.*: {NEW}"),
         (lambda: on_device(X.T), r"buffer y.values must be int32 of shape \(3, 4\), got int32 of shape \(4, 3\)"),
-        (lambda: X.astype(np.float32), r"buffer y.values must be int32 of shape \(3, 4\), got float32"),
+        (lambda: X.astype(np.float32), rf"y.values must be int32 of shape \(3, 4\), got float32.*: {NEW}"),
         (lambda: X.astype(">i4"), r"buffer y.values must be int32 of shape \(3, 4\), got >i4"),
-        (lambda: np.zeros((3, 8), np.int32)[:, ::2], "buffer y.values must be C-contiguous and aligned"),
+        (lambda: np.zeros((3, 8), np.int32)[:, ::2], f"y.values must be C-contiguous and aligned: {NEW}"),
         (lambda: np.broadcast_to(np.int32(0), (3, 4)), "buffer y.values must be C-contiguous"),
-        (lambda: np.frombuffer(bytes(48), np.int32).reshape(3, 4), "buffer y.values .* the array is read-only"),
+        (lambda: np.frombuffer(bytes(48), np.int32).reshape(3, 4), f"y.values .* is read-only: {NEW}"),
         (lambda: [[0] * 4] * 3, "y.values must be a numpy array, a torch tensor, or an array in GPU memory.*got list"),
         (lambda: random_packed(0), "y.values must be a numpy array, .*got bitmlir.formats.packed.Packed"),
-        (lambda: shifted(on_device(np.zeros(20, np.int32))), "y.values must start at a multiple of 16 bytes"),
+        (lambda: shifted(on_device(np.zeros(20, np.int32))), f"y.values must start at a multiple of 16 bytes.*: {NEW}"),
     ],
 )
 def test_an_out_that_does_not_fit_is_refused_before_anything_runs(fake, out: Any, message: str):
@@ -150,6 +147,14 @@ def test_an_out_that_does_not_fit_is_refused_before_anything_runs(fake, out: Any
 def shifted(array: DeviceArray) -> DeviceArray:
     """An array of 3 × 4 within another, at an odd address."""
     return dataclasses.replace(array, address=array.address + 4, shape=(3, 4), owner=array)
+
+
+def test_an_argument_of_the_wrong_type_is_refused_with_what_to_write(fake):
+    convert = r"convert it \(numpy, CuPy: x\.astype\('int32'\), torch: x\.to\(torch\.int32\)\)"
+    with pytest.raises(bitmlir.InputError, match=f"buffer x.values must be int32 .*, got int64 .*: {convert}"):
+        gpu_program()(on_device(X.astype(np.int64)))
+    with pytest.raises(bitmlir.InputError, match=r"got int32 of shape \(4, 3\): give an array of that shape"):
+        gpu_program()(on_device(X.T))
 
 
 def test_an_out_that_is_the_argument_is_refused_and_the_argument_left_alone(fake):
@@ -289,6 +294,51 @@ def test_a_strided_array_is_copied_and_logged(operands, caplog: pytest.LogCaptur
     with caplog.at_level("DEBUG", "bitmlir"):
         np.testing.assert_array_equal(exe(x, w, bias=bias), x @ w.T + bias)
     assert "bias is not C-contiguous, and is copied" in caplog.text
+
+
+INF, NAN, LARGE = float("inf"), float("nan"), 3.4e38  # of bf16 the last is, too
+
+
+@pytest.mark.parametrize(
+    ("out", "changed", "message"),
+    [
+        (
+            "f16",
+            {"residual": [[0] * 5, [0, 0, 1e6, 0, INF], [0] * 5]},
+            r"residual\[1, 2\] = 1000000.0 .* float16, .* ±65504",
+        ),
+        ("f16", {"residual": 70_000}, r"residual = 70000 is too large for float16, which ends at ±65504"),
+        ("f16", {"residual": np.full((3, 5), -1e5)}, r"residual\[0, 0\] = -100000.0 is too large for float16"),
+        ("bf16", {"residual": LARGE}, r"residual = 3.4e\+38 is too large for bfloat16, which ends at ±3.3895314e\+38"),
+        (
+            "f32",
+            {"column_scale": 1e300},
+            r"column_scale = 1e\+300 is too large for float32, which ends at ±3.4028235e\+38",
+        ),
+        ("f32", {"column_scale": [1, 2, 3, 4, -1e39]}, r"column_scale\[4\] = -1e\+39 is too large for float32"),
+    ],
+)
+def test_a_finite_number_that_would_become_infinite_is_refused(operands, out: str, changed: dict, message: str):
+    spec = dataclasses.replace(SPEC, out=out, residual=out, column_scale=True)
+    with pytest.raises(bitmlir.InputError, match=message):
+        bitmlir.compile(spec, target="cpu")(*operands, **{"column_scale": 1.0, "residual": 0.0} | changed)
+
+
+@pytest.mark.parametrize("out", ["f16", "bf16", "f32"])
+def test_numbers_that_are_infinite_or_none_stay_as_they_are(operands, out: str):
+    spec = dataclasses.replace(SPEC, out=out, residual=out)
+    residual = np.array([[INF, -INF, NAN, 1e-300, 3.0]] * 3)
+    result = bitmlir.compile(spec, target="cpu")(*operands, residual=residual)
+    expected = (operands[0] @ operands[1].T) + np.where(residual == 1e-300, 0, residual)
+    np.testing.assert_array_equal(result.astype(np.float64), expected)
+
+
+def test_an_array_of_a_wider_type_of_this_library_is_looked_at_too(operands):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    spec = dataclasses.replace(SPEC, out="f16", residual="f16")
+    residual = np.full((3, 5), 1e30, ml_dtypes.bfloat16)
+    with pytest.raises(bitmlir.InputError, match=r"residual\[0, 0\] = 1.00026e\+30 is too large for float16"):
+        bitmlir.compile(spec, target="cpu")(*operands, residual=residual)
 
 
 # --- streams and graphs -------------------------------------------------------------------------------

@@ -22,11 +22,6 @@ def operands(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return rng.choice([-1, 1], (3, 70)), rng.integers(0, 4, (5, 70))
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(7)
-
-
 def _text(spec: bitmlir.MatmulSpec) -> str:
     from mlir import ir
 
@@ -311,6 +306,26 @@ def test_text_that_would_abort_the_parser_is_refused_at_its_line():
     text = 'module attributes {\n  a = "array<index: 1>", // array<index: 1>\n  a.b = array<index: 1>} {}'
     with pytest.raises(bitmlir.IRError, match=r"layer.mlir:3:9: error: array<index> is no array attribute"):
         bitmlir.compile(text, target="cpu", source="layer.mlir")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "module {" * 100_000,
+        f"module attributes {{\n  a = {'[' * 100_000}",
+        f"module attributes {{ a = affine_map<(d0) -> ({'(' * 100_000}",
+        f"func.func private @f({'tuple<' * 100_000}",
+    ],
+)
+def test_text_nested_deeper_than_the_parser_can_is_refused_at_its_line(text: str):
+    with pytest.raises(bitmlir.IRError, match=r"layer.mlir:\d+:\d+: error: brackets are nested more than 256 deep"):
+        bitmlir.compile(text, target="cpu", source="layer.mlir")
+
+
+def test_what_is_no_bracket_nests_nothing():
+    attributes = ", ".join(f't.a{i} = affine_set<(d0) : (d0 - {i} >= 0)>, t.b{i} = "((("' for i in range(300))
+    with pytest.raises(bitmlir.InputError, match="expected one function on packed matrices"):  # so it was parsed
+        bitmlir.compile(f"module attributes {{{attributes}}} {{}} // {'(' * 300}", target="cpu")
 
 
 def test_text_that_is_no_unicode_is_refused():

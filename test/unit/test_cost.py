@@ -97,6 +97,15 @@ def test_an_estimate_counts_operations_and_bytes_exactly() -> None:
     assert estimate.seconds > estimate.floor_seconds
 
 
+@pytest.mark.parametrize(("target", "seconds"), [("sm_90a", 0.6e-6), ("sm_80", MACHINES["sm_80"].memset_seconds)])
+def test_clearing_row_sums_before_the_launch_costs_its_time(target: str, seconds: float) -> None:
+    packed, plain = problem(square(512, "bit"), target), problem(square(512, "i32"), target)
+    estimate, without = (CostModel(given).estimate(choose_tile(given)) for given in (packed, plain))
+    assert estimate.parts["clearing"] == seconds
+    assert sum(estimate.parts.values()) == pytest.approx(estimate.seconds)
+    assert "clearing" not in without.parts
+
+
 def test_a_workload_says_all_that_kernels_depend_on() -> None:
     assert workload_of(problem(SMALL)) == Workload("sm_90a", "matmul", 130, 200, 3000, 2, 3, (6,), "f16", reads=2)
     few = MatmulSpec(8, 200, 3000, "u2", "i3", "bit", rhs_tiles=True)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import compile_for_cpu, random_matrix, run
+from support import compile_for_cpu, packed_type, random_matrix, run
 
 from bitmlir import reference
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.formats.packed import unpack
 
 ENCODINGS = ["u1", "u2", "u8", "u4@9", "u3@row", "u8@row", "i2", "i8", "bipolar", "bipolar3", "bipolar8", "ternary"]
-
-
-def packed_type(rows: int, k: int, encoding: str) -> str:
-    return f'tensor<{rows}x{k}xi{Encoding.parse(encoding).bits}, #bit.encoding<"{encoding}">>'
 
 
 def pack_text(rows: int, k: int, encoding: str, element: str) -> str:

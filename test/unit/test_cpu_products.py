@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import ml_dtypes
@@ -31,11 +32,6 @@ PAIRS = [
     ("u8", "i8"),
 ]
 FLOATS = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
 
 
 def product(
@@ -73,6 +69,17 @@ def _ones(planes: int, rows: int, k: int) -> np.ndarray:
     words = 4 * -(-k // 128)
     bits = np.arange(words * 32) < k
     return np.broadcast_to(np.packbits(bits, bitorder="little").view(np.uint32), (planes, rows, words)).copy()
+
+
+def test_an_epilogue_may_be_longer_than_pythons_stack_is_deep(rng):
+    steps = 2 * sys.getrecursionlimit()
+    lines = [f"%v{i + 1} = arith.{'xori' if i % 2 else 'addi'} %v{i}, %acc : i32" for i in range(steps)]
+    first, last = "%v0 = arith.addi %acc, %acc : i32", f"%out = arith.addi %v{steps}, %acc : i32"
+    acc, result = product(rng, (3, 5, 70), "u2", "i3", epilogue="\n".join([first, *lines, last]))
+    value = 2 * acc
+    for i in range(steps):
+        value = value ^ acc if i % 2 else value + acc
+    np.testing.assert_array_equal(result, (value + acc).astype(np.int32))
 
 
 # --- plain results --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_driver import MEMORY, Status, faked_driver
+from fake_driver import MEMORY, Status
 
 from bitmlir.dialects.errors import BundleError, DeviceError, InputError, ShapeError
 from bitmlir.runtime.bundle import Bundle
@@ -32,12 +32,6 @@ PLAN = Plan(
 )
 BUNDLE = Bundle(PLAN, {"cubin": b"cubin", "ptx": b"ptx"})
 X = np.arange(12, dtype=np.int32).reshape(3, 4)
-
-
-@pytest.fixture
-def fake():
-    with faked_driver() as fake:
-        yield fake
 
 
 def test_the_plan_runs_in_order_and_the_result_is_right(fake):

@@ -6,30 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import random_matrix, run
+from support import compile_for_cpu, random_matrix, run
 
 import bitmlir
 from bitmlir import EncodingError, InputError, MatmulSpec, ShapeError, reference
-from bitmlir.compiler import lower
 from bitmlir.formats.packed import Packed, unpack
-from bitmlir.jit import CpuProgram
-from bitmlir.lowering.targets import get_target
 from bitmlir.runtime.dtypes import numpy_dtype
 
 SIZES = (7, 70, 90)
 QUANTISED = ["u1", "u2", "u3", "u4", "u8", "u4@8", "i2", "i4", "i8", "bipolar", "bipolar2", "bipolar4", "ternary"]
 SCALES: dict[str, Any] = {"row_scale": True, "column_scale": True, "bias": True}
 LARGEST = 2**31 - 1
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(33)
-
-
-def program(spec: MatmulSpec) -> CpuProgram:
-    bundle = lower(spec, get_target("cpu"))
-    return CpuProgram(bundle.stages["cpu"].decode(), bundle.plan)
 
 
 def same(result: Any, expected: np.ndarray) -> None:
@@ -60,7 +47,7 @@ def check(spec: MatmulSpec, rng: np.random.Generator) -> None:
     (x, lhs), (y, rhs) = (random_matrix(rng, (n, spec.k), str(e)) for n, e in ((spec.m, spec.lhs), (spec.n, spec.rhs)))
     parts = parts_of(spec, rng)
     given = parts | ({"flip": parts["flip"].astype(np.int8)} if "flip" in parts else {})
-    result = run(program(spec), {"lhs": lhs, "rhs": rhs, **given})["result"]
+    result = run(compile_for_cpu(spec), {"lhs": lhs, "rhs": rhs, **given})["result"]
     same(result, reference.epilogue(reference.matmul(x, y), spec.out, relu=spec.relu, **parts))
 
 

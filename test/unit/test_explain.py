@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -52,6 +53,13 @@ def test_each_part_of_the_explanation_is_a_field(bundle: Bundle) -> None:
     assert sum(launch.parts.values()) == pytest.approx(launch.seconds)
     assert launch.tile is not None
     assert launch.tile in str(explanation)
+
+
+def test_what_clears_memory_before_the_launch_is_named_among_the_parts(bundle: Bundle) -> None:
+    spec = dataclasses.replace(SPEC, out="u2")
+    cleared = Executable(compiler.lower(spec, get_target("sm_90a"))).explain()
+    assert "launch 2 µs; clearing 0.6 µs; start" in str(cleared)
+    assert "clearing" not in str(Executable(bundle).explain())
 
 
 def test_a_saved_program_explains_itself_without_mlir(bundle: Bundle, tmp_path: Path) -> None:

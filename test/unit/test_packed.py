@@ -8,27 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import random_matrix
+from support import WithGet, random_matrix
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
-from bitmlir.formats import BITS_PER_WORD, ROW_ALIGNMENT, Packed, pack, tile_bitmap, unpack, words_per_row
-
-
-class OnDevice:
-    """A stand-in for an array in GPU memory."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.data = array
-        self.__cuda_array_interface__ = {"shape": array.shape, "typestr": array.dtype.str, "strides": None}
-
-    def get(self) -> np.ndarray:
-        return self.data
+from bitmlir.dialects.layout import BITS_PER_WORD, ROW_ALIGNMENT, words_per_row
+from bitmlir.formats import Packed, pack, tile_bitmap, unpack
 
 
 def on_device(packed: Packed) -> Packed:
-    zeros = None if packed.zeros is None else OnDevice(packed.zeros)
-    return Packed(OnDevice(packed.planes), OnDevice(packed.sums), packed.encoding, packed.shape, zeros)
+    zeros = None if packed.zeros is None else WithGet(packed.zeros)
+    return Packed(WithGet(packed.planes), WithGet(packed.sums), packed.encoding, packed.shape, zeros)
 
 
 def test_rows_are_padded_to_sixteen_bytes() -> None:
@@ -270,10 +260,17 @@ def test_rows_are_regrouped_without_a_copy() -> None:
     assert np.shares_memory(batch.planes, packed.planes)
     np.testing.assert_array_equal(unpack(batch), values.reshape(3, 4, 200))
     np.testing.assert_array_equal(unpack(batch.reshape(12)), values)
+    for sizes in ((3, 4), [3, 4], (np.int64(3), np.int32(4))):
+        assert packed.reshape(sizes).planes.base is packed.planes
+        assert packed.reshape(sizes).shape == (3, 4, 200)
+    assert batch.reshape((12,)).shape == (12, 200)
     with pytest.raises(ShapeError, match=re.escape("of shape (12, 200) cannot have the rows (3, 5)")):
         packed.reshape(3, 5)
     with pytest.raises(ShapeError, match="or \\(batch, rows, k\\)"):
         packed.reshape(3, 2, 2)
+    for wrong in (("3", 4), ((3, 4), 1), (3.0, 4), ((3.0, 4),)):
+        with pytest.raises(ShapeError, match=r"a packed matrix is reshaped to \(rows\) or \(batch, rows\), got"):
+            packed.reshape(*wrong)
 
 
 def test_a_batch_has_no_tile_bitmap() -> None:
@@ -308,7 +305,7 @@ class TestPacked:
     @pytest.mark.parametrize("field", ["planes", "sums", "zeros"])
     def test_device_arrays_of_another_shape_are_refused(self, packed: Packed, field: str) -> None:
         with pytest.raises(ShapeError, match=f"{field} must have shape"):
-            dataclasses.replace(on_device(packed), **{field: OnDevice(np.zeros((9, 9), getattr(packed, field).dtype))})
+            dataclasses.replace(on_device(packed), **{field: WithGet(np.zeros((9, 9), getattr(packed, field).dtype))})
 
     def test_strided_planes_are_refused(self, packed: Packed) -> None:
         with pytest.raises(InputError, match="planes must be C-contiguous"):
@@ -334,7 +331,7 @@ class TestPacked:
 
     def test_host_and_device_arrays_do_not_mix(self, packed: Packed) -> None:
         with pytest.raises(InputError, match="all be on the host or all on the device"):
-            dataclasses.replace(packed, sums=OnDevice(packed.sums))
+            dataclasses.replace(packed, sums=WithGet(packed.sums))
 
     def test_a_device_matrix_unpacks_and_sums_through_its_own_library(self, packed: Packed) -> None:
         device = on_device(packed)
@@ -376,7 +373,7 @@ class TestFromPlanes:
         assert packed.sums.tolist() == [5, -1]
 
     def test_it_takes_strided_and_device_planes(self) -> None:
-        for planes in (np.asfortranarray(self.planes), OnDevice(self.planes)):
+        for planes in (np.asfortranarray(self.planes), WithGet(self.planes)):
             assert Packed.from_planes(planes, "i4", k=3).sums.tolist() == [5, -1]
 
     def test_it_takes_zeros(self) -> None:

@@ -136,6 +136,11 @@ def test_text_reads_as_the_same_steps_as_its_canonical_text(text: str, canonical
     assert parse_pipeline(canonical) == parsed
 
 
+def test_nesting_too_deep_to_read_is_refused() -> None:
+    with pytest.raises(PipelineError, match="the pipeline's parentheses are nested too deeply"):
+        parse_pipeline("func.func(" * 100_000 + "cse" + ")" * 100_000)
+
+
 # --- how it refuses -------------------------------------------------------------------------------
 
 

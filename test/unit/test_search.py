@@ -15,11 +15,6 @@ from bitmlir.tools.evaluate import evaluate
 PAIRS = [("bipolar", "bipolar"), ("u2", "i3"), ("ternary", "u4@row")]
 
 
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(5)
-
-
 def check(
     rng: np.random.Generator, sizes: tuple[int, int, int], names: tuple[str, str], count: int, order: str
 ) -> None:

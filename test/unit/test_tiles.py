@@ -10,7 +10,8 @@ import pytest
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
-from bitmlir.formats import TILE_BITS, TILE_ROWS, Packed, TileBitmap, pack, tile_bitmap
+from bitmlir.dialects.layout import TILE_BITS, TILE_ROWS
+from bitmlir.formats import Packed, TileBitmap, pack, tile_bitmap
 
 SHAPES = [(1, 1), (128, 1024), (129, 1025), (127, 1023), (300, 5000), (1, 33 * 1024)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -84,18 +85,47 @@ def test_a_table_finds_the_same_and_near_problems_of_a_class() -> None:
         {"device": {}},
         {"device": "NVIDIA H200"},
         {"entries": 3},
-        {"entries": [{}]},
-        {"entries": [{"workload": WORK.to_json(), "tile": {"rows": "64"}, "seconds": 1}]},
-        {"entries": [{"workload": WORK.to_json(), "tile": {"rows": 64}, "seconds": "soon"}]},
-        {"entries": [{"workload": {**WORK.to_json(), "m": 0}, "tile": {}, "seconds": 1}]},
-        {"entries": [{"workload": {**WORK.to_json(), "m": "8"}, "tile": {}, "seconds": 1}]},
-        {"entries": [{"workload": {**WORK.to_json(), "size": 8}, "tile": {}, "seconds": 1}]},
+        {"source": "\ud800"},
     ],
 )
 def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
     (tmp_path / "t.json").write_text(json.dumps(json.loads(TABLE.to_json()) | change))
     with pytest.raises(InputError, match=r"t\.json is not a tuning table .*: remove it, or write it anew"):
         TuningTable.load(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tile": None},
+        {"tile": {"rows": "64"}},
+        {"tile": {"rows": 64.0}},
+        {"tile": {"rows": -64}},
+        {"tile": {"rows": 10**30}},
+        {"seconds": "soon"},
+        {"seconds": float("nan")},
+        {"seconds": 10**400},
+        {"seconds": 0},
+        {"workload": {}},
+        {"workload": {**WORK.to_json(), "m": 0}},
+        {"workload": {**WORK.to_json(), "m": 10**30}},
+        {"workload": {**WORK.to_json(), "m": "8"}},
+        {"workload": {**WORK.to_json(), "m": 8.0}},
+        {"workload": {**WORK.to_json(), "size": 8}},
+        {"workload": {**WORK.to_json(), "chains": [2**40]}},
+        {"workload": {**WORK.to_json(), "reads": -1}},
+        {"workload": {**WORK.to_json(), "groups": 10**30}},
+    ],
+)
+def test_an_entry_that_is_none_is_left_out_and_named_in_the_log_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
+) -> None:
+    table = json.loads(TABLE.to_json())
+    table["entries"].insert(0, table["entries"][0] | change)
+    (tmp_path / "t.json").write_text(json.dumps(table))
+    assert TuningTable.load(tmp_path / "t.json") == TuningTable.load(tmp_path / "t.json") == TABLE
+    (message,) = caplog.messages
+    assert message.startswith(f"the tuning table {tmp_path / 't.json'}: entry 0 is ignored (")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000])
@@ -157,11 +187,27 @@ def test_the_variable_must_name_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
         compiler.compile(SPEC, "sm_90a")
 
 
-def test_a_corrupt_table_is_refused_before_compiling(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "t.json").write_text("{")
-    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "t.json"))
-    with pytest.raises(InputError, match="is not a tuning table"):
-        compiler.compile(SPEC, "sm_90a")
+@pytest.mark.parametrize("is_named", [False, True], ids=["in the cache folder", "by the variable"])
+@pytest.mark.parametrize("content", [b"{", b'{"format": 1}', b"\xff"])
+def test_a_table_that_cannot_be_read_is_left_out_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_named: bool, content: bytes
+) -> None:
+    path = tuning.user_table_path("mine")
+    path = path.with_suffix(".table") if is_named else path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    if is_named:
+        monkeypatch.setenv("BITMLIR_TUNING", str(path))
+    assert [source.path.name for source in tuning.tables_for(HOPPER)] == ["h200.json"]
+    (message,) = caplog.messages
+    assert message.startswith(f"{path} is not a tuning table")
+    assert message.endswith(": ignored")
+
+
+def test_a_folder_among_the_tables_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    tuning.user_table_path("mine").mkdir(parents=True)
+    assert [source.path.name for source in tuning.tables_for(HOPPER)] == ["h200.json"]
+    assert "cannot read the tuning table" in caplog.text
 
 
 # --- compiling ---------------------------------------------------------------------------------------
@@ -181,6 +227,32 @@ def test_compiling_takes_the_tile_in_the_table_and_caches_by_it(
     assert tile_of(str(by_hand.emit("planes"))) == "{columns = 32 : i64, rows = 64 : i64, stages = 4 : i64}"
     TABLE.merged([Entry(WORK, {**TILE, "stages": 5}, 1e-6)]).save(tmp_path / "t.json")
     assert "stages=5" in str(compiler.compile(SPEC, "sm_90a").explain())
+
+
+@pytest.mark.parametrize("name", ["a b.json", "a:b.json", "{a}.json", "}.json", "'a\".json", "50%20.json", "é,\n.json"])
+def test_a_table_is_found_whatever_characters_its_path_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    TABLE.save(tmp_path / name / name)
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / name / name))
+    tuned = compiler.compile(SPEC, "sm_90a").explain().launches[0]
+    assert tuned.tile_source == f"tuned: {name}, NVIDIA H200, 2026-11-21"
+
+
+def test_a_path_that_is_no_text_is_shown_as_far_as_it_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.json"))
+    TABLE.save(path)
+    monkeypatch.setenv("BITMLIR_TUNING", str(path))
+    source = compiler.compile(SPEC, "sm_90a").explain().launches[0].tile_source
+    assert source == "tuned: \ufffd.json, NVIDIA H200, 2026-11-21"
+
+
+def test_the_cache_tells_tables_of_other_names_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("one.json", "two.json"):
+        TABLE.save(tmp_path / name)
+        monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / name))
+        source = compiler.compile(SPEC, "sm_90a").explain().launches[0].tile_source
+        assert source == f"tuned: {name}, NVIDIA H200, 2026-11-21"
 
 
 @pytest.mark.parametrize("tile", [{"rows": 64}, {"rows": 64, "columns": 4096, "stages": 3}, {"depth": 3}])
