@@ -2,21 +2,32 @@
 # PYTHON chooses the interpreter that .venv is made from; `make clean` before changing it.
 
 PYTHON ?= python3
+SANITIZER ?= compute-sanitizer
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test sanitize lint clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/demo.stamp ## classify real digits on the GPU or CPU; ARGS="--mnist DIR" for MNIST, ARGS=--help for more
 	@$(RUN) docs/demo/demo.py $(ARGS)
 
 test: $(VENV)/test.stamp ## run all tests; ARGS="-k name" for some of them
 	@$(RUN) -m pytest -q $(ARGS)
+
+sanitize: $(VENV)/test.stamp ## look for memory faults and races in one GPU kernel of each family
+	@command -v $(SANITIZER) > /dev/null || { \
+	    echo "make sanitize: '$(SANITIZER)' is not found; it comes with the CUDA toolkit: make sanitize SANITIZER=PATH"; \
+	    exit 1; }
+	@for tool in memcheck racecheck; do \
+	    echo "$$tool:"; \
+	    BITMLIR_REQUIRE_GPU=1 $(SANITIZER) --tool $$tool --error-exitcode 1 --target-processes all \
+	        $(RUN) -m pytest -q -m sanitize test/gpu $(ARGS) || exit 1; \
+	done
 
 lint: $(VENV)/lint.stamp $(VENV)/links/bitmlir ## check style, format and types
 	@$(RUN) -m ruff check .

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bitmlir import __version__
-from bitmlir.dialects.errors import BitmlirError, PipelineError
+from bitmlir.dialects.errors import BitmlirError, CompileError, PipelineError, TargetError
+from bitmlir.dialects.files import write_whole
 from bitmlir.settings import settings
 
-__all__ = ["BAD_INPUT", "OK", "OUR_FAULT", "USAGE", "read_input", "run_tool", "version_line", "write_output"]
+if TYPE_CHECKING:
+    import click
+
+__all__ = [
+    "BAD_INPUT",
+    "OK",
+    "OUR_FAULT",
+    "USAGE",
+    "as_target",
+    "read_input",
+    "require_writable",
+    "run_command",
+    "run_tool",
+    "version_line",
+    "write_output",
+]
 
 OK = 0
 BAD_INPUT = 1
@@ -56,6 +74,46 @@ def run_tool(name: str, body: Callable[[], int]) -> int:
         return OUR_FAULT
 
 
+def run_command(name: str, command: click.Command, argv: Sequence[str] | None = None) -> int:
+    """Run a tool that click parses for on these arguments, by default the process's, and return its exit code."""
+    import click
+
+    arguments = sys.argv[1:] if argv is None else list(argv)
+
+    def body() -> int:
+        try:
+            # Not `main`, which has its own ways with a broken pipe and an interrupt.
+            with command.make_context(name, arguments) as context:
+                return command.invoke(context)
+        except click.exceptions.Exit as exit_:  # how click ends after --help
+            return exit_.exit_code
+        except click.UsageError as error:
+            print(f"{name}: error: {error.format_message()}\nTry '{name} --help'.", file=sys.stderr)
+            return USAGE
+        except MemoryError as error:  # numpy's message says how much was asked for
+            print(f"{name}: error: not enough memory to run the program: {error}", file=sys.stderr)
+            return BAD_INPUT
+        except CompileError as error:  # the input was valid: what we made of it was not
+            if settings().debug:
+                traceback.print_exc()
+            print(f"{name}: error: {error}", file=sys.stderr)
+            return OUR_FAULT
+
+    return run_tool(name, body)
+
+
+def as_target(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
+    """Check an option that names a target, for click: "auto", or the name of one."""
+    import click
+
+    from bitmlir.lowering.targets import get_target
+
+    try:
+        return name if name == "auto" else get_target(name).name
+    except TargetError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def version_line(name: str) -> str:
     """What `--version` answers: the tool's name, ours, and that of the MLIR it stands on."""
     return f"{name} {__version__} (MLIR {metadata.version('xtc-mlir-python-bindings')})\n"
@@ -78,31 +136,32 @@ def write_output(path: str, content: str | bytes) -> None:
         if path == "-":
             sys.stdout.buffer.write(data)
             sys.stdout.flush()
-        elif os.path.exists(path) and not os.path.isfile(path):  # a device or a pipe must not be replaced by a file
+        elif _is_written_in_place(path):
             Path(path).write_bytes(data)
         else:
-            _replace(path, data)
+            write_whole(path, data)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise UnreadableError(f"cannot write '{path}': {error.strerror}") from error
 
 
-def _replace(path: str, data: bytes) -> None:
-    """Write beside the file, then put it in its place in one step."""
-    target = os.path.realpath(path)
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=f".{os.path.basename(target)}.")
+def require_writable(path: str) -> None:
+    """Check that `write_output` can write there, before what is to be written takes long to make."""
+    if path == "-":
+        return
     try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if _is_written_in_place(path):
+            if not os.access(path, os.W_OK):  # not opened: a pipe would wait for its reader
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        else:
+            tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))).close()
+    except OSError as error:
+        raise UnreadableError(f"cannot write '{path}': {error.strerror}") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _is_written_in_place(path: str) -> bool:
+    """Whether it is a device or a pipe, which must not be replaced by a file."""
+    return os.path.exists(path) and not os.path.isfile(path)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import statistics
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitmlir import settings
-from bitmlir.dialects.errors import CompileError, InputError, ShapeError, TargetError
+from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.lowering.stages import stage_pipelines
 from bitmlir.lowering.targets import TARGETS, Target, get_target
 from bitmlir.runtime.bundle import STAGES
 from bitmlir.spec import RESIDUALS, RESULTS, MatmulSpec
-from bitmlir.tools.cli import BAD_INPUT, OK, OUR_FAULT, USAGE, read_input, run_tool, version_line, write_output
+from bitmlir.tools.cli import OK, as_target, read_input, run_command, version_line, write_output
 
 # numpy and MLIR take a quarter of a second to import; --help, the lists and wrong usage do without.
 if TYPE_CHECKING:
@@ -38,37 +37,10 @@ LEVELS = (*STAGES, "bundle")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool on these arguments, by default the process's, and return its exit code."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    return run_tool(NAME, lambda: _main(arguments))
-
-
-def _main(argv: list[str]) -> int:
-    try:
-        with command.make_context(NAME, argv) as context:
-            return command.invoke(context)
-    except click.exceptions.Exit as exit_:  # how click ends after --help
-        return exit_.exit_code
-    except click.UsageError as error:
-        print(f"{NAME}: error: {error.format_message()}\nTry '{NAME} --help'.", file=sys.stderr)
-        return USAGE
-    except MemoryError as error:  # numpy's message says how much was asked for
-        print(f"{NAME}: error: not enough memory to run the program: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except CompileError as error:  # the input was valid: what we made of it was not
-        if settings.settings().debug:
-            traceback.print_exc()
-        print(f"{NAME}: error: {error}", file=sys.stderr)
-        return OUR_FAULT
+    return run_command(NAME, command, argv)
 
 
 # --- the command line -----------------------------------------------------------------------------
-
-
-def _as_target(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
-    try:
-        return name if name == "auto" else get_target(name).name
-    except TargetError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 _size = functools.partial(click.option, type=click.IntRange(min=1), metavar="SIZE")
@@ -96,7 +68,7 @@ _switch = functools.partial(click.option, is_flag=True)
 @_switch("--lhs-tiles", help="matmul: lhs comes with a bitmap of its non-empty tiles.")
 @_switch("--rhs-tiles", help="matmul: rhs comes with a bitmap of its non-empty tiles.")
 @click.option(
-    "--target", default="auto", metavar="NAME", callback=_as_target, help="See --list-targets; or auto, what is here."
+    "--target", default="auto", metavar="NAME", callback=as_target, help="See --list-targets; or auto, what is here."
 )
 @click.option(
     "--tile", metavar="KEY=VALUE,…", help="Divide products on a GPU so, not as tables and the cost model say."

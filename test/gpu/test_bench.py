@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitmlir import compiler
+from bitmlir import compiler, reference
 from bitmlir.compiler import resolve_target
 from bitmlir.formats.packed import unpack
 from bitmlir.lowering.gpu.ceiling import expected_sums, instruction_ceiling
 from bitmlir.lowering.targets import TARGETS, Target
 from bitmlir.runtime.driver import Device
+from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import cli
 from bitmlir.tools.bench.operands import random_packed
-from bitmlir.tools.bench.oracle import _accumulators
+from bitmlir.tools.bench.oracle import Verdict, check
 from bitmlir.tools.bench.report import Report
 from bitmlir.tools.bench.rivals import find_torch
 
@@ -38,7 +39,8 @@ def test_the_kernels_that_measure_instructions_compute_what_they_should() -> Non
 
 def test_the_smoke_suite_is_exact_and_every_limit_is_measured(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
-    assert cli.main(["run", "smoke", "--repeat", "3", "--json", str(path)]) == 0
+    files = ("--json", str(path), "--plot", str(tmp_path / "out.png"))
+    assert cli.main(["run", "smoke", "--repeat", "3", *files]) == 0
     report = Report.from_json(path.read_text())
     assert all(point.exact and point.checked for point in report.points)
     assert {point.target for point in report.points} == report.limits.instructions.keys()
@@ -48,16 +50,28 @@ def test_the_smoke_suite_is_exact_and_every_limit_is_measured(tmp_path: Path) ->
     rotated = [point for point in report.points if point.problem.get("rotated")]
     assert rotated
     assert all(point.copies * point.bytes >= 3 * report.device["l2_bytes"] for point in rotated)
+    assert [point.kind for point in report.points if "dense" in point.rivals] == [
+        "u2 × bipolar → i32 (90% of tiles empty)"
+    ]
+
+
+def test_tuning_leaves_a_table_that_compiling_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "table.json"
+    sizes = ("-m", "130", "-n", "200", "-k", "300", "--lhs", "bipolar", "--rhs", "u2")
+    assert cli.main(["tune", *sizes, "--top", "2", "--repeat", "3", "--table", str(table)]) == 0
+    monkeypatch.setenv("BITMLIR_TUNING", str(table))
+    (launch, *_) = compiler.compile(MatmulSpec(130, 200, 300, "bipolar", "u2")).explain().launches
+    assert (launch.tile_source or "").startswith("tuned: table.json")
 
 
 @pytest.mark.parametrize("encoding", ["bipolar", "u8@7", "i4", "ternary", "u4@row", "bipolar3"])
-def test_torch_and_numpy_agree_on_every_element(encoding: str) -> None:
+def test_torch_sees_every_element_of_large_products(encoding: str) -> None:
     torch, why_not = find_torch()
     if torch is None:
         pytest.skip(why_not)
-    rng = np.random.default_rng(2)
-    lhs, rhs = random_packed(rng, 1100, 999, encoding), random_packed(rng, 45, 999, "i8")
-    blocks = list(_accumulators(lhs, rhs, torch))
-    acc = np.concatenate([part for _, part in blocks])
-    assert np.concatenate([rows for rows, _ in blocks]).tolist() == list(range(1100))
-    assert (acc == unpack(lhs).astype(np.int64) @ unpack(rhs).astype(np.int64).T).all()
+    spec, rng = MatmulSpec(1100, 45, 999, encoding, "i8"), np.random.default_rng(2)
+    given = {"lhs": random_packed(rng, (1100, 999), encoding), "rhs": random_packed(rng, (45, 999), "i8")}
+    result = reference.matmul(unpack(given["lhs"]), unpack(given["rhs"])).astype(np.int32)
+    assert check(spec, given, result, torch) == Verdict(result.size)
+    result[1001, 44] += 1
+    assert "result[1001, 44] is" in (check(spec, given, result, torch).fault or "")

@@ -1,4 +1,4 @@
-"""`bitmlir-bench` without a GPU: suites, operands, oracle, reports, tables and plots. Its options are in test/tools."""
+"""`bitmlir-bench` without a GPU: suites, timing, reports, tables and pictures. Its options are in test/tools."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -14,29 +17,24 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bitmlir import compiler, reference
-from bitmlir.dialects.encoding import Encoding
+from bitmlir import compiler
 from bitmlir.dialects.errors import CompileError, InputError
 from bitmlir.executable import Executable
-from bitmlir.formats.packed import Packed, pack, unpack
+from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.targets import get_target
 from bitmlir.pack_spec import PackSpec
+from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
-from bitmlir.tools.bench import cli, measure, plot, timing
-from bitmlir.tools.bench.operands import packing_source, random_packed
-from bitmlir.tools.bench.oracle import Verdict, check_packing, check_product
+from bitmlir.tools.bench import ahead, cli, measure, oracle, plot, timing
+from bitmlir.tools.bench.oracle import Verdict
+from bitmlir.tools.bench.problems import Packing, Problem, Product, Search
+from bitmlir.tools.bench.published import PUBLISHED, quoted_seconds
 from bitmlir.tools.bench.report import Limits, Point, Report
-from bitmlir.tools.bench.suites import SUITES, Packing, Product, suites_named
+from bitmlir.tools.bench.suites import SUITES, suites_named
 from bitmlir.tools.bench.table import print_report
 from bitmlir.tools.bench.timing import Timing, wall_timing
 
-ENCODINGS = ["u1", "u8", "u3@2", "u4@row", "i2", "i8", "bipolar", "bipolar4", "ternary"]
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(1)
 
 
 # --- suites ---------------------------------------------------------------------------------------
@@ -69,110 +67,83 @@ def test_a_portable_problem_runs_on_the_newest_target_that_later_chips_run() -> 
     assert found == {"sm_90a": "sm_90", "sm_100a": "sm_90", "sm_86": "sm_86", "cpu": "cpu"}
 
 
-# --- operands -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("problem", "size", "kind"),
+    [
+        (Product(MatmulSpec(8, 8, 64, "u2", "i2", "f16", column_scale=True)), "8²×64", "u2 × i2 → f16"),
+        (Product(MatmulSpec(8, 8, 8, "u2", "i2", batch=3)), "3 × 8³", "u2 × i2 → i32"),
+        (Product(GroupedSpec(4, 8, 9, 7, "u2", "i2", "u4", bias=True)), "8×9×7 in 4 groups", "u2 × i2 → u4 (bias)"),
+        (
+            Product(MatmulSpec(8, 8, 8, "u2", "i2", lhs_tiles=True), empty_tiles=0.9),
+            "8³",
+            "u2 × i2 → i32 (90% of tiles empty)",
+        ),
+        (Search(SearchSpec(8, 9, 7, "u2", "i2", count=2)), "8×9×7", "u2 × i2 → best 2 by dot"),
+        (Packing(PackSpec(8, 8, "u2")), "8²", "f32 → u2"),
+    ],
+    ids=str,
+)
+def test_problems_are_named_for_people(problem: Problem, size: str, kind: str) -> None:
+    assert (problem.size, problem.kind) == (size, kind)
+    assert json.loads(json.dumps(problem.to_json()))["kind"] in ("product", "grouped product", "search", "packing")
 
 
-@pytest.mark.parametrize("k", [1, 127, 128, 300])
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_random_matrices_are_well_formed_and_reach_every_value(rng: np.random.Generator, encoding: str, k: int) -> None:
-    packed = random_packed(rng, 64, k, encoding)
-    packed.check()
-    if k == 300 and not packed.encoding.has_row_zeros:
-        known = packed.encoding
-        assert set(np.unique(unpack(packed))) == set(range(known.minimum, known.maximum + 1, known.scale))
+def test_what_empty_tiles_save_is_neither_work_nor_traffic() -> None:
+    spec = MatmulSpec(256, 32, 10240, "u2", "bipolar", lhs_tiles=True)
+    plan = compiler.compile(spec, "cpu").plan
+    dense, sparse = (Product(spec, empty_tiles=share) for share in (0.0, 0.9))
+    assert measure._work(dense) == 2 * 256 * 32 * 10240 * 2
+    assert measure._work(sparse) == measure._work(dense) // 10
+    lhs_planes = 2 * 256 * 10240 // 8
+    assert measure._traffic(dense, plan) - measure._traffic(sparse, plan) == pytest.approx(0.9 * lhs_planes, abs=1)
 
 
-@pytest.mark.parametrize("encoding", ["u1", "u8", "i2", "i8", "bipolar", "bipolar4", "ternary"])
-def test_integers_to_pack_are_every_value_of_the_encoding(rng: np.random.Generator, encoding: str) -> None:
-    values, known = packing_source(rng, PackSpec(20, 300, encoding, "i16")), Encoding.parse(encoding)
-    assert set(np.unique(values)) == set(range(known.minimum, known.maximum + 1, 2 if known.kind == "bipolar" else 1))
+def test_the_weights_that_take_turns_serve_every_product_with_the_same() -> None:
+    session = measure.Session(get_target("cpu"), None, None, Limits(), 1, 0, cached=True, rivals=False)
+    problems = [Product(MatmulSpec(m, 8, 100, lhs, "i3"), rotated=True) for m, lhs in ((2, "u2"), (9, "u4"))]
+    first, second = (session.operands(p, compiler.compile(p.spec, "cpu").plan) for p in problems)
+    copies = [placed["rhs"] for placed in first.placed]
+    assert len(copies) == 2
+    assert (copies[0].planes != copies[1].planes).any()
+    assert [placed["rhs"] for placed in second.placed] == copies
+    assert first.host["rhs"] is copies[0]
 
 
-def test_floats_to_pack_reach_past_the_ends_of_the_encoding(rng: np.random.Generator) -> None:
-    floats = packing_source(rng, PackSpec(20, 300, "u4"))
-    assert floats.dtype == np.float32
-    assert floats.min() < 0 < 15 < floats.max()
-    assert 0.5 < np.mean((floats > 0) & (floats < 15)) < 1
+def test_quoted_figures_are_of_the_same_product_and_say_where_they_come_from() -> None:
+    square = MatmulSpec(4096, 4096, 4096, "bipolar", "bipolar")
+    assert quoted_seconds(square) == pytest.approx({"CUTLASS": 33.7e-6})
+    assert quoted_seconds(dataclasses.replace(square, out="bit")) == pytest.approx({"fp-cuda": 2 * 4096**3 / 4.1e15})
+    assert quoted_seconds(dataclasses.replace(square, batch=2)) == {}
+    assert quoted_seconds(dataclasses.replace(square, lhs_tiles=True)) == {}
+    quoted = [quoted_seconds(problem.spec) for problem in SUITES["small"].problems]
+    assert all(each.keys() == {"APNN-TC"} for each in quoted)
+    assert all("H200" in system.source for system in PUBLISHED.values())
 
 
-# --- the oracle -----------------------------------------------------------------------------------
+# --- compiling ahead ------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A product with a right result, made by plain numpy."""
-
-    spec: MatmulSpec
-    lhs: Packed
-    rhs: Packed
-    arguments: dict[str, np.ndarray]
-    values: np.ndarray
-
-    def verdict(self, values: np.ndarray) -> Verdict:
-        result = pack(values, "bipolar") if self.spec.out == "bit" else values
-        return check_product(self.spec, self.lhs, self.rhs, self.arguments, result)
+def test_programs_are_compiled_in_processes_of_their_own_and_faults_come_back() -> None:
+    spec = MatmulSpec(130, 200, 300, "bipolar", "u2")
+    tiles = ("rows=64,columns=8,stages=4", "rows=64,columns=8,stages=99")
+    works = [ahead.Work(spec, "sm_90a", tile) for tile in tiles] + [ahead.Work(spec, "cpu")]
+    with ahead.compiled_ahead(works, cached=False) as (good, bad, on_cpu):
+        assert good().explain().launches[0].tile == tiles[0]
+        with pytest.raises(CompileError, match="stages=99 is not possible here"):
+            bad()
+        assert on_cpu().target == "cpu"
 
 
-def task(rng: np.random.Generator, out: str, lhs: str = "u3", rhs: str = "i4") -> Task:
-    m, n, k = 37, 41, 300
-    spec = MatmulSpec(m, n, k, lhs, rhs, out, column_scale=out == "f16")
-    x, y = random_packed(rng, m, k, lhs), random_packed(rng, n, k, rhs)
-    arguments = {
-        "f16": {"column_scale": rng.uniform(0.5, 1.5, n).astype(np.float32)},
-        "bit": {"threshold": rng.integers(-99, 99, n, np.int32), "flip": rng.integers(0, 2, n, np.int8)},
-    }.get(out, {})
-    by_column = {name: array != 0 if name == "flip" else array for name, array in arguments.items()}
-    acc = unpack(x).astype(np.int64) @ unpack(y).astype(np.int64).T
-    return Task(spec, x, y, arguments, reference.epilogue(acc, out, **by_column))
-
-
-@pytest.mark.parametrize(("lhs", "rhs"), [("u3", "i4"), ("u4@row", "bipolar2"), ("bipolar", "ternary")])
-@pytest.mark.parametrize("out", ["i32", "f16", "bit"])
-def test_right_results_are_accepted_whole(rng: np.random.Generator, out: str, lhs: str, rhs: str) -> None:
-    given = task(rng, out, lhs, rhs)
-    assert given.verdict(given.values) == Verdict(given.values.size)
-
-
-@pytest.mark.parametrize("out", ["i32", "f16", "bit"])
-@pytest.mark.parametrize("place", [(0, 0), (36, 40), (17, 33)])
-def test_one_wrong_element_is_found_and_named(rng: np.random.Generator, out: str, place: tuple[int, int]) -> None:
-    given = task(rng, out)
-    wrong = given.values.copy()
-    wrong[place] = -wrong[place] if out == "bit" else wrong[place] + 1
-    fault = given.verdict(wrong).fault or ""
-    assert fault.startswith(f"result[{place[0]}, {place[1]}] is {wrong[place]}, but must be {given.values[place]}")
-    assert f"1 of {wrong.size} elements are wrong" in fault
-
-
-def test_wrong_row_sums_and_padding_of_a_packed_result_are_found(rng: np.random.Generator) -> None:
-    given = task(rng, "bit")
-    right = pack(given.values, "bipolar")
-    sums, planes = right.sums.copy(), right.planes.copy()
-    sums[3] += 1
-    planes[0, 5, -1] |= np.uint32(1 << 31)
-    for broken, said in (
-        (dataclasses.replace(right, sums=sums), "sums[3]"),
-        (dataclasses.replace(right, planes=planes), "padding"),
+def test_a_process_that_ends_is_a_fault_of_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    future: Future[bytes] = Future()
+    future.set_exception(BrokenProcessPool("it was killed"))
+    monkeypatch.setattr(ahead, "ProcessPoolExecutor", lambda *_: MagicMock(submit=lambda *_: future))
+    work = ahead.Work(MatmulSpec(1, 1, 1, "u1", "u1"), "sm_90a")
+    with (
+        ahead.compiled_ahead([work], cached=False) as (program,),
+        pytest.raises(CompileError, match="a process that compiles ended, perhaps for lack of memory: it was killed"),
     ):
-        verdict = check_product(given.spec, given.lhs, given.rhs, given.arguments, broken)
-        assert said in (verdict.fault or "")
-
-
-def test_a_result_of_another_type_is_refused(rng: np.random.Generator) -> None:
-    given = task(rng, "i32")
-    assert "must be int32" in (given.verdict(given.values.astype(np.int64)).fault or "")
-
-
-@pytest.mark.parametrize("source", ["i8", "f32"])
-def test_a_wrong_plane_or_sum_of_packing_is_found(rng: np.random.Generator, source: str) -> None:
-    spec = PackSpec(5, 100, "u4", source)
-    values = packing_source(rng, spec)
-    right = pack(reference.quantised(values, "u4"), "u4")
-    assert check_packing(spec, values, right) == Verdict(500)
-    for field, at, said in (("planes", (2, 3, 1), "planes[2, 3, 1]"), ("sums", (4,), "sums[4]")):
-        array = getattr(right, field).copy()
-        array[at] ^= 4
-        assert said in (check_packing(spec, values, dataclasses.replace(right, **{field: array})).fault or "")
+        program()
 
 
 # --- timing and reports ---------------------------------------------------------------------------
@@ -280,32 +251,76 @@ def test_the_table_shows_speeds_limits_rivals_and_faults() -> None:
     for said in ("64²×1024", "u2 × bipolar → i32", "3 µs", "50% memory", "2.00 ×", "yes", "not measured", "15.5 POPS"):
         assert said in text
     assert "pack, 8², i8 → u4: the source must be i8" in text
+    assert "sustained" not in text  # nothing to show there
 
 
-def test_a_report_is_drawn_as_png_and_only_whole(tmp_path: Path) -> None:
-    plot.draw(example(), str(tmp_path / "out.png"))
-    assert (tmp_path / "out.png").read_bytes().startswith(PNG)
-    with pytest.raises(InputError, match="cannot write"):
-        plot.draw(example(), str(tmp_path / "nowhere" / "out.png"))
-    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+def test_what_is_quoted_is_marked_in_the_table_and_its_source_told() -> None:
+    point = dataclasses.replace(example().points[0], quoted={"Another": 9e-6})
+    console = Console(width=140, record=True, file=io.StringIO())
+    print_report(example(points=(point,), quoted={"Another": "its paper"}, summaries={"square": "in short"}), console)
+    text = " ".join(console.export_text().split())
+    for said in ("square: in short", "Another*", "3.00 ×", "* Another was not measured in this run: its paper."):
+        assert said in text
 
 
-def test_the_plot_names_the_limits_and_the_points(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    texts: list[str] = []
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def drawn(report: Report, monkeypatch: pytest.MonkeyPatch) -> plot.Figure:
+    """The figure that a picture is made of."""
+    figures: list[plot.Figure] = []
     save = plot.Figure.savefig
 
     def spy(figure: plot.Figure, *arguments: object, **named: object) -> None:
-        texts.extend(text.get_text() for axes in figure.axes for text in axes.texts)
+        figures.append(figure)
         save(figure, *arguments, **named)
 
     monkeypatch.setattr(plot.Figure, "savefig", spy)
-    plot.draw(example(), str(tmp_path / "out.png"))
-    assert texts == ["wgmma and.popc alone: 15.5 POPS", "memory: 4.00 TB/s by copying", "64²×1024"]
+    assert plot.picture(report).startswith(PNG)
+    return figures[0]
 
 
-def test_a_report_without_products_cannot_be_drawn(tmp_path: Path) -> None:
+def texts(axes: object) -> list[str]:
+    return [text.get_text() for text in axes.texts]  # type: ignore[attr-defined]
+
+
+def test_the_roofline_names_the_limits_and_the_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    (panel,) = drawn(example(), monkeypatch).axes
+    assert texts(panel) == ["wgmma and.popc alone: 15.5 POPS", "memory: 4.00 TB/s by copying", "64²×1024"]
+
+
+def test_each_point_is_drawn_where_its_limit_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = example().points[0]
+    short = dataclasses.replace(point, floor={"launch": 1e-6}, quoted={"Another": 9e-6}, size="short")
+    rotated = dataclasses.replace(point, problem={**point.problem, "rotated": True, "m": 16})
+    packing = dataclasses.replace(
+        example().points[1], timing=point.timing, bytes=99, floor={"memory": 1e-9}, kind="f32 → u4"
+    )
+    figure = drawn(example(points=(packing, point, short, rotated)), monkeypatch)
+    roofline, traffic, launches = figure.axes
+    assert "64²×1024" in texts(roofline)
+    assert [label.get_text() for label in traffic.get_xticklabels()] == ["16 × bipolar", "f32 → u4"]
+    assert [label.get_text() for label in launches.get_xticklabels()] == ["short"]
+    legend = [text.get_text() for text in launches.get_legend().get_texts()]
+    assert legend == ["u2 × bipolar → i32, sm_90a", "u2 × bipolar → i32, Another, quoted"]
+
+
+def test_labels_of_many_points_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, point = np.random.default_rng(0), example().points[0]
+    many = tuple(
+        dataclasses.replace(point, bytes=int(n_bytes), timing=Timing((float(seconds),), 1))
+        for n_bytes, seconds in zip(rng.uniform(1e4, 1e5, 150), rng.uniform(2e-6, 2e-5, 150), strict=True)
+    )
+    figure = drawn(example(points=many), monkeypatch)
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts if text.get_text() == point.size]
+    assert len(boxes) > 20
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+
+
+def test_a_report_without_measurements_cannot_be_drawn() -> None:
     with pytest.raises(InputError, match="nothing to draw"):
-        plot.draw(example(points=example().points[1:]), str(tmp_path / "out.png"))
+        plot.picture(example(points=example().points[1:]))
 
 
 # --- the tool -------------------------------------------------------------------------------------
@@ -314,7 +329,7 @@ def test_a_report_without_products_cannot_be_drawn(tmp_path: Path) -> None:
 def test_a_wrong_result_ends_with_exit_code_1_and_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(measure, "check_product", lambda *_arguments: Verdict(0, "result[0, 0] is 1, but must be 2"))
+    monkeypatch.setattr(oracle, "check", lambda *_arguments: Verdict(0, "result[0, 0] is 1, but must be 2"))
     sizes = ("-m", "1", "-n", "2", "-k", "3", "--lhs", "u1", "--rhs", "u1")
     path = tmp_path / "out.json"
     assert cli.main(["run", *sizes, "--target", "cpu", "--repeat", "1", "--json", str(path)]) == 1
@@ -344,9 +359,80 @@ def test_a_problem_that_does_not_compile_leaves_the_others_measured(
 
 
 def test_a_missing_package_is_named_before_anything_is_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else object())
     monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
+    monkeypatch.chdir(tmp_path)
     assert cli.main(["run", "smoke", "--target", "cpu", "--plot", "x.png"]) == 1
     assert "--plot needs matplotlib: pip install 'bitmlir[bench]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("nowhere/out", "No such file or directory"),
+        ("file/out", "Not a directory"),
+        ("folder", "Is a directory"),
+        ("/proc/out", "No such file or directory"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(
+    option: str,
+    place: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    path = str(tmp_path / place)  # as it is, if it is absolute
+    assert cli.main(["run", "smoke", "--target", "cpu", option, path]) == 1
+    assert f"cannot write '{path}': {reason}" in capsys.readouterr().err
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
+    tmp_path.chmod(0o500)
+    assert cli.main(["run", "smoke", "--target", "cpu", "--json", str(tmp_path / "out.json")]) == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_what_was_there_stays_until_the_new_file_is_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text("old")
+
+    def measured(*_arguments: object, **_named: object) -> Report:
+        assert (tmp_path / "out.json").read_text() == "old"
+        return example()
+
+    monkeypatch.setattr(cli, "_measured", measured)
+    assert cli.main(["run", "smoke", "--target", "cpu", "--json", str(tmp_path / "out.json")]) == 1
+    assert Report.from_json((tmp_path / "out.json").read_text()) == example()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_an_interrupt_ends_the_tool_as_shells_report_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: object, **_named: object) -> Report:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_measured", interrupted)
+    assert cli.main(["run", "smoke", "--target", "cpu"]) == 130
+
+
+def test_what_torch_raises_is_a_fault_of_one_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(*_arguments: object) -> Verdict:
+        raise RuntimeError("CUDA out of memory\nand a page of advice")
+
+    monkeypatch.setattr(oracle, "check", check)
+    session = measure.Session(get_target("cpu"), None, None, Limits(), 1, 0, cached=True, rivals=False)
+    problem = Packing(PackSpec(3, 4, "u2"))
+    point = session.measure("pack", problem, lambda: compiler.compile(problem.spec, "cpu"))
+    assert point.fault == "RuntimeError: CUDA out of memory"
+    assert (point.exact, point.timing) == (False, None)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mlir import ir
 
-from bitmlir.dialects.errors import InputError
+from bitmlir.dialects.errors import DeviceError, InputError
 from bitmlir.lowering.targets import get_target
 from bitmlir.lowering.tuning_table import TuningTable
-from bitmlir.runtime.bundle import Bundle
+from bitmlir.runtime.driver import Device
 from bitmlir.spec import MatmulSpec
-from bitmlir.tools.bench import cli, tune
+from bitmlir.tools.bench import ahead, cli, machine, measure, tune
 from bitmlir.tools.bench.oracle import Verdict
-from bitmlir.tools.bench.suites import Product
+from bitmlir.tools.bench.problems import Product
 from bitmlir.tools.bench.timing import Timing
 
 SPEC = MatmulSpec(130, 200, 300, "bipolar", "u2")
@@ -44,7 +47,7 @@ class FakeSession:
     def __init__(self, wrong: str = "") -> None:
         self.wrong, self.times = wrong, iter([3e-6, 1e-6, 2e-6])
 
-    def operands(self, problem: Product, plan: Any, rng: Any) -> Any:
+    def operands(self, problem: Product, plan: Any) -> Any:
         return Operands(self.wrong)
 
     def timing(self, calls: Any, *, sustained: bool) -> Timing:
@@ -66,7 +69,7 @@ class InProcess:
 
 @pytest.fixture(autouse=True)
 def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(ahead, "ProcessPoolExecutor", InProcess)
 
 
 def tuned(session: FakeSession) -> tune.Result:
@@ -121,13 +124,97 @@ def test_a_tile_with_a_wrong_result_is_reported_and_never_kept() -> None:
     assert result.entry.details["timings"][0]["fault"].startswith("wrong result")
 
 
-def test_a_tile_that_does_not_compile_is_reported() -> None:
-    message = tune.compiled(SPEC, "sm_90a", "rows=64,columns=8,stages=99", False)
-    assert isinstance(message, str)
-    assert "stages=99 is not possible here" in message
-    bundle = tune.compiled(SPEC, "sm_90a", "rows=64,columns=8,stages=4", False)
-    assert isinstance(bundle, bytes)
-    assert "explain" in Bundle.from_bytes(bundle).stages
+def test_a_tile_that_does_not_compile_is_reported_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tune.select(tune.candidates(SPEC, HOPPER)[1], 3)[0]
+    bundle = ahead._bundle
+    monkeypatch.setattr(ahead, "_bundle", lambda work, c: "no" if work.tile == first.text else bundle(work, c))
+    result = tuned(FakeSession())
+    assert [outcome.fault for outcome in result.outcomes] == ["no", None, None]
+    assert result.is_wrong
+    assert result.entry is not None
+
+
+ELSE = MatmulSpec(64, 64, 300, "bipolar", "bipolar")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InputError("not like this"), "not like this"),
+        (ir.MLIRError("failed", []), "MLIRError: failed"),
+        (MemoryError("Unable to allocate 9 TiB"), "MemoryError: Unable to allocate 9 TiB"),
+    ],
+    ids=["ours", "MLIR's", "memory"],
+)
+def test_a_problem_without_candidates_is_reported_and_the_others_are_tuned(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tune.candidates
+
+    def candidates(spec: Any, target: Any) -> Any:
+        if spec == ELSE:
+            raise error
+        return real(spec, target)
+
+    monkeypatch.setattr(tune, "candidates", candidates)
+    tuner = tune.Tuner(FakeSession(), 3)  # type: ignore[arg-type]
+    failed, fine = tuner.run(tuner.jobs([Product(ELSE), Product(SPEC)]), lambda _: None)
+    assert failed.is_wrong
+    assert failed.entry is None
+    assert tune.summary(failed) == f"64²×300, bipolar × bipolar → i32, sm_90a: {said}"
+    assert not fine.is_wrong
+    assert fine.entry is not None
+
+
+def test_operands_that_find_no_room_are_a_fault_of_their_problem_alone() -> None:
+    session = FakeSession()
+    made = session.operands
+
+    def operands(problem: Product, plan: Any) -> Any:
+        if problem.spec == ELSE:
+            raise DeviceError("cannot allocate 9 bytes")
+        return made(problem, plan)
+
+    session.operands = operands  # type: ignore[method-assign]
+    tuner = tune.Tuner(session, 3)  # type: ignore[arg-type]
+    failed, fine = tuner.run(tuner.jobs([Product(ELSE), Product(SPEC)]), lambda _: None)
+    assert [outcome.fault for outcome in failed.outcomes] == ["cannot allocate 9 bytes"] * 3
+    assert "no tile could be measured" in tune.summary(failed)
+    assert fine.entry is not None
+
+
+def test_the_tool_ends_with_1_after_a_fault_and_keeps_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    real = tune.candidates
+
+    def candidates(spec: Any, target: Any) -> Any:
+        if spec.m == 64:
+            raise ir.MLIRError("failed", [])
+        return real(spec, target)
+
+    monkeypatch.setattr(tune, "candidates", candidates)
+    monkeypatch.setattr(Device, "current", lambda: SimpleNamespace(name="a GPU"))
+    monkeypatch.setattr(machine, "describe_device", lambda device: {"name": device.name})
+    monkeypatch.setattr(measure, "Session", lambda *_, **__: FakeSession())
+    table = tmp_path / "table.json"
+    sizes = ("-m", "64", "-m", "130", "-n", "200", "-k", "300", "--lhs", "bipolar", "--rhs", "u2")
+    assert cli.main(["tune", *sizes, "--target", "sm_90a", "--top", "3", "--table", str(table)]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "64×200×300, bipolar × u2 → i32, sm_90a: MLIRError: failed"
+    assert out[1].startswith("130×200×300, bipolar × u2 → i32, sm_90a: 1 µs with")
+    assert [entry.workload.m for entry in TuningTable.load(table).entries] == [130]
+
+
+def test_a_table_that_cannot_be_written_is_named_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Device, "current", lambda: SimpleNamespace(name="a GPU"))
+    monkeypatch.setattr(machine, "describe_device", lambda device: {"name": device.name})
+    monkeypatch.setattr(tune.Tuner, "jobs", lambda *_: pytest.fail("tuned nevertheless"))
+    (tmp_path / "file").touch()
+    assert cli.main(["tune", "small", "--target", "sm_90a", "--table", str(tmp_path / "file" / "table.json")]) == 1
+    assert "cannot write the tuning table" in capsys.readouterr().err
 
 
 def test_a_table_of_another_device_is_not_written_over() -> None:

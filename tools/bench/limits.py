@@ -14,7 +14,7 @@ from bitmlir.lowering.targets import Target
 from bitmlir.runtime.driver import Device, DeviceArray, call
 from bitmlir.tools.bench.report import Limits
 from bitmlir.tools.bench.rivals import copy_timing
-from bitmlir.tools.bench.timing import Timing, graph_timing, recorder
+from bitmlir.tools.bench.timing import Timing, graph_timing, queuer, recorder
 
 __all__ = ["measure_limits"]
 
@@ -29,7 +29,7 @@ def measure_limits(device: Device, targets: Iterable[Target], torch: Any, repeat
         DeviceError: the driver reported an error.
     """
     targets = list(targets)
-    copies = {"cuMemcpyDtoDAsync": _copy_timing(device, repeats)}
+    copies = _copy_timings(device, repeats)
     if torch is not None:
         copies["torch copy_"] = copy_timing(torch, device, _COPIED_BYTES, repeats)
     rates = {name: 2 * _COPIED_BYTES / timing.median for name, timing in copies.items()}
@@ -58,7 +58,8 @@ def _program_timing(device: Device, text: str, target: Target, repeats: int, cac
     return graph_timing(device, recorder(device, [call_.run]), repeats), call_()
 
 
-def _copy_timing(device: Device, repeats: int) -> Timing:
+def _copy_timings(device: Device, repeats: int) -> dict[str, Timing]:
+    """The driver's copy, alone and as a node of a graph, where it may be done by another engine."""
     source, target = (DeviceArray.empty((_COPIED_BYTES,), np.dtype(np.uint8), device) for _ in range(2))
     with device.active():
         call("cuMemsetD8", source.address, 0x5A, _COPIED_BYTES)
@@ -66,4 +67,5 @@ def _copy_timing(device: Device, repeats: int) -> Timing:
     def copy(stream: int) -> None:
         call("cuMemcpyDtoDAsync", target.address, source.address, _COPIED_BYTES, stream)
 
-    return graph_timing(device, recorder(device, [copy]), repeats)
+    ways = {"cuMemcpyDtoDAsync": queuer([copy]), "the same in a graph": recorder(device, [copy])}
+    return {name: graph_timing(device, way, repeats) for name, way in ways.items()}

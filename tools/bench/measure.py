@@ -1,11 +1,11 @@
-"""Measuring one problem: compile it, run it on random operands, check the result, time it, time the rivals."""
+"""Measuring one problem: run it on random operands, check the result, time it, time the rivals."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,27 @@ from bitmlir.device import to_device
 from bitmlir.dialects.errors import BitmlirError
 from bitmlir.executable import BoundCall, Executable
 from bitmlir.formats.packed import Packed
+from bitmlir.formats.tiles import TileBitmap
 from bitmlir.lowering.targets import TARGETS, Target
 from bitmlir.runtime.driver import Device, DeviceArray
 from bitmlir.runtime.dtypes import numpy_dtype
-from bitmlir.runtime.plan import Buffer, Launch, Plan, Value
+from bitmlir.runtime.plan import Buffer, Launch, Plan
 from bitmlir.spec import MatmulSpec
+from bitmlir.tools.bench import oracle
+from bitmlir.tools.bench.ahead import Compiled
 from bitmlir.tools.bench.machine import l2_bytes, read_clocks
-from bitmlir.tools.bench.operands import epilogue_arguments, packing_source, random_packed
-from bitmlir.tools.bench.oracle import Verdict, check_packing, check_product
+from bitmlir.tools.bench.operands import random_operands, random_packed
+from bitmlir.tools.bench.oracle import Verdict
+from bitmlir.tools.bench.problems import Problem, Product
+from bitmlir.tools.bench.published import quoted_seconds
 from bitmlir.tools.bench.report import Limits, Point
 from bitmlir.tools.bench.rivals import rival_timings
-from bitmlir.tools.bench.suites import Packing, Problem, Product
 from bitmlir.tools.bench.timing import Timing, graph_timing, recorder, wall_timing
 
-__all__ = ["ProductOperands", "Session", "target_for"]
+__all__ = ["FAULTS", "Operands", "Session", "fault_text", "target_for"]
+
+FAULTS = (BitmlirError, MemoryError, RuntimeError)
+"""What may keep a problem from being measured; torch's errors, out of memory among them, are RuntimeErrors."""
 
 _L2_FILLS = 3  # rotated weights are so many times the L2 cache
 _CPU_COPIES = 2
@@ -42,23 +49,31 @@ def target_for(problem: Problem, target: Target) -> Target:
     return max(older, key=lambda t: t.capability or (0, 0))
 
 
-@dataclass(frozen=True)
-class ProductOperands:
-    """A product's operands on the host, and where it is to find lhs and each copy of the weights."""
+def fault_text(error: BaseException) -> str:
+    """What is said of an error; torch adds a page of advice to the first line."""
+    if isinstance(error, BitmlirError):
+        return str(error)
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
-    spec: MatmulSpec
-    lhs: Packed
-    weights: Packed
-    named: dict[str, np.ndarray]
-    placed: list[tuple[Packed, Packed]]
+
+@dataclass(frozen=True)
+class Operands:
+    """The arguments of a problem on the host, and where it is to find them, once for each copy of the weights."""
+
+    problem: Problem
+    host: dict[str, Any]
+    placed: list[dict[str, Any]]
 
     def bind(self, executable: Executable) -> list[BoundCall]:
-        """The product with each copy of the weights."""
-        return [executable.bind(lhs, weights, **self.named) for lhs, weights in self.placed]
+        """The program with each copy of the weights."""
+        return [executable.bind(**arguments) for arguments in self.placed]
 
     def check(self, result: Any, torch: Any) -> Verdict:
         """Whether the result with the first copy is right."""
-        return check_product(self.spec, self.lhs, self.weights, self.named, result, torch)
+        verdict = oracle.check(self.problem.spec, self.host, result, torch)
+        if torch is not None:
+            torch.cuda.empty_cache()
+        return verdict
 
 
 @dataclass(frozen=True)
@@ -73,83 +88,73 @@ class Session:
     seed: int
     cached: bool
     rivals: bool
-    _rival_timings: dict[tuple[tuple[int, int, int], int], dict[str, Timing]] = field(default_factory=dict)
+    _rival_timings: dict[Any, dict[str, Timing]] = field(default_factory=dict)
+    _weights: dict[Any, list[tuple[Packed, Packed]]] = field(default_factory=dict)
 
-    def measure(self, suite: str, problem: Problem) -> Point:
+    def measure(self, suite: str, problem: Problem, compiled: Compiled) -> Point:
         """Measure and check; a problem that cannot be is a point with its fault."""
         target = target_for(problem, self.target)
+        names = {"suite": suite, "size": problem.size, "kind": problem.kind, "problem": problem.to_json()}
         try:
-            executable = compiler.compile(problem.spec, target.name, cached=self.cached)
-            rng = np.random.default_rng(self.seed)
-            if isinstance(problem, Product):
-                calls, verdict = self._product(problem, executable, rng)
-            else:
-                calls, verdict = self._packing(problem, executable, rng)
+            executable = compiled()
+            operands = self.operands(problem, executable.plan)
+            calls = operands.bind(executable)
+            verdict = operands.check(calls[0](), self.torch)
             timing = self.timing(calls)
-        except BitmlirError as error:
-            names = {"suite": suite, "size": problem.size, "kind": problem.kind, "problem": problem.to_json()}
-            return Point(**names, target=target.name, exact=False, fault=str(error))
-        n_bytes = _traffic(problem, executable.plan)
+            rivals = self._rivals(problem, operands)
+        except FAULTS as error:
+            return Point(**names, target=target.name, exact=False, fault=fault_text(error))
+        bit_operations, n_bytes = _work(problem), _traffic(problem, executable.plan)
         return Point(
-            suite=suite,
-            size=problem.size,
-            kind=problem.kind,
-            problem=problem.to_json(),
+            **names,
             target=target.name,
             exact=verdict.fault is None,
             launches=tuple(_launch(step) for step in executable.plan.steps if isinstance(step, Launch)),
             timing=timing,
             operations=problem.operations,
-            bit_operations=problem.operations * problem.planes,
+            bit_operations=bit_operations,
             bytes=n_bytes,
             copies=len(calls),
-            floor=self._floor(problem.operations * problem.planes, n_bytes, target),
+            floor=self._floor(bit_operations, n_bytes, target),
             checked=verdict.elements,
             fault=verdict.fault,
-            rivals=self._rivals(problem),
+            rivals=rivals,
+            quoted=quoted_seconds(problem.spec),
             clocks={} if self.device is None else read_clocks(self.device),
         )
 
-    # --- running ---
+    # --- operands ---
 
-    def _product(
-        self, problem: Product, executable: Executable, rng: np.random.Generator
-    ) -> tuple[list[BoundCall], Verdict]:
-        """The product bound to its operands, once for each copy of the weights, and whether the first is right."""
-        operands = self.operands(problem, executable.plan, rng)
-        calls = operands.bind(executable)
-        return calls, operands.check(calls[0](), self.torch)
+    def operands(self, problem: Problem, plan: Plan) -> Operands:
+        """Random operands, also where the problem is to find them."""
+        copies = self._rotated(problem, plan) if problem.rotated else []
+        rhs = {"rhs": copies[0][0]} if copies else {}
+        host = random_operands(np.random.default_rng(self.seed), problem, plan, rhs)
+        placed = {name: self._placed(value) for name, value in host.items() if name not in rhs}
+        return Operands(problem, host, [{**placed, "rhs": copy} for _, copy in copies] or [placed])
 
-    def operands(self, problem: Product, plan: Plan, rng: np.random.Generator) -> ProductOperands:
-        """Random operands, also where the product is to find them."""
-        spec = problem.spec
-        lhs = random_packed(rng, spec.m, spec.k, spec.lhs)
-        weights = [random_packed(rng, spec.n, spec.k, spec.rhs)]
-        for _ in range(self._copies(problem, weights[0].planes.nbytes) - 1):
-            weights.append(random_packed(rng, spec.n, spec.k, spec.rhs))
-        named = epilogue_arguments(rng, spec, plan)
-        x = self._placed(lhs)
-        placed = [(x, self._placed(w)) for w in weights]
-        return ProductOperands(spec, lhs, weights[0], named, placed)
+    def _rotated(self, problem: Problem, plan: Plan) -> list[tuple[Packed, Packed]]:
+        """Copies of the weights, on the host and placed; those of the problem before, if they do."""
+        (value,) = (value for value in plan.arguments if value.name == "rhs")
+        key = (value.shape, value.encoding or "")
+        if key not in self._weights:
+            self._weights.clear()
+            rng, n_bytes = np.random.default_rng([self.seed, 1]), _bytes(plan.buffer(value.buffers["planes"]))
+            copies = [random_packed(rng, *key) for _ in range(self._copies(problem, n_bytes))]
+            self._weights[key] = [(copy, self._placed(copy)) for copy in copies]
+        return self._weights[key]
 
-    def _packing(
-        self, problem: Packing, executable: Executable, rng: np.random.Generator
-    ) -> tuple[list[BoundCall], Verdict]:
-        source = packing_source(rng, problem.spec)
-        call = executable.bind(source if self.device is None else DeviceArray.from_numpy(source))
-        return [call], check_packing(problem.spec, source, call())
+    def _placed(self, value: Any) -> Any:
+        if self.device is None:
+            return value
+        return DeviceArray.from_numpy(value) if isinstance(value, np.ndarray) else to_device(value)
 
-    def _placed(self, packed: Packed) -> Packed:
-        return packed if self.device is None else to_device(packed)
-
-    def _weight_bytes(self, problem: Product) -> int:
+    def _weight_bytes(self, problem: Problem) -> int:
         """How much memory the copies of the weights must fill."""
         return _L2_FILLS * l2_bytes(self.device) if problem.rotated and self.device is not None else 0
 
-    def _copies(self, problem: Product, n_bytes: int) -> int:
-        if self.device is None:
-            return _CPU_COPIES if problem.rotated else 1
-        return max(1, math.ceil(self._weight_bytes(problem) / n_bytes))
+    def _copies(self, problem: Problem, n_bytes: int) -> int:
+        return _CPU_COPIES if self.device is None else max(1, math.ceil(self._weight_bytes(problem) / n_bytes))
 
     # --- timing ---
 
@@ -161,15 +166,29 @@ class Session:
         record = recorder(self.device, queues)
         return graph_timing(self.device, record, self.repeats, len(calls), sustained=sustained)
 
-    def _rivals(self, problem: Problem) -> dict[str, Timing]:
-        """Measured once for each shape of a run."""
-        if not isinstance(problem, Product) or self.torch is None or self.device is None or not self.rivals:
+    def _rivals(self, problem: Problem, operands: Operands) -> dict[str, Timing]:
+        """Other libraries, once for each shape of a run; of a product with bitmaps the same without."""
+        spec = problem.spec
+        if not self.rivals or not isinstance(problem, Product) or not isinstance(spec, MatmulSpec):
             return {}
-        size, n_bytes = (problem.spec.m, problem.spec.n, problem.spec.k), self._weight_bytes(problem)
+        if spec.lhs_tiles or spec.rhs_tiles:
+            return {"dense": self._dense_timing(problem, spec, operands)}
+        if self.torch is None or self.device is None or spec.batch is not None:
+            return {}
+        size, n_bytes = (spec.m, spec.n, spec.k), self._weight_bytes(problem)
         if (size, n_bytes) not in self._rival_timings:
             timings = rival_timings(self.torch, self.device, size, n_bytes, self.repeats)
             self._rival_timings[size, n_bytes] = timings
         return self._rival_timings[size, n_bytes]
+
+    def _dense_timing(self, problem: Problem, spec: MatmulSpec, operands: Operands) -> Timing:
+        dense = replace(spec, lhs_tiles=False, rhs_tiles=False)
+        executable = compiler.compile(dense, target_for(problem, self.target).name, cached=self.cached)
+        given = {name: value for name, value in operands.placed[0].items() if not isinstance(value, TileBitmap)}
+        call = executable.bind(**given)
+        if fault := operands.check(call(), self.torch).fault:
+            raise BitmlirError(f"without bitmaps: {fault}")
+        return self.timing([call])
 
     def _floor(self, bit_operations: int, n_bytes: int, target: Target) -> dict[str, float]:
         limits, floor = self.limits, {}
@@ -187,16 +206,20 @@ def _launch(step: Launch) -> dict[str, Any]:
     return {name: fields[name] for name in ("kernel", "grid", "block", "shared_bytes")}
 
 
+def _work(problem: Problem) -> int:
+    """2·m·n·k for each pair of planes, without what empty tiles save."""
+    return round(problem.operations * problem.planes * (1 - problem.empty_tiles))
+
+
 def _traffic(problem: Problem, plan: Plan) -> int:
-    """Bytes that must move: of arguments and results, each once; of rotated weights those of their planes."""
-    if isinstance(problem, Product) and problem.rotated:
-        return _bytes(plan.buffer(_argument(plan, "rhs").buffers["planes"]))
+    """Bytes that must move: of arguments and results each once, but for empty tiles; of rotated weights the planes."""
+    by_name = {value.name: value for value in plan.arguments}
+    if problem.rotated:
+        return _bytes(plan.buffer(by_name["rhs"].buffers["planes"]))
     names = {name for value in (*plan.arguments, *plan.results) for name in value.buffers.values()}
-    return sum(_bytes(buffer) for buffer in plan.buffers if buffer.name in names)
-
-
-def _argument(plan: Plan, name: str) -> Value:
-    return next(value for value in plan.arguments if value.name == name)
+    sparse = {by_name[name].buffers["planes"] for name in ("lhs", "rhs") if f"{name}_tiles" in by_name}
+    sizes = {buffer.name: _bytes(buffer) for buffer in plan.buffers if buffer.name in names}
+    return round(sum(n * (1 - problem.empty_tiles if name in sparse else 1) for name, n in sizes.items()))
 
 
 def _bytes(buffer: Buffer) -> int:

@@ -1,76 +1,85 @@
-"""A report as a roofline plot. The only module that needs matplotlib."""
+"""A report as a picture. The only module that needs matplotlib.
+
+Each point stands where the limit is that binds it: in a roofline those that the matrix unit or the memory binds, beside
+it those that take hardly longer than a launch. Weights from memory and packing have a panel of their own.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 
 from bitmlir.dialects.errors import InputError
 from bitmlir.tools.bench.report import Limits, Point, Report
 
-__all__ = ["draw"]
+__all__ = ["picture"]
 
-_COLUMNS = 2  # of panels
-_PANEL = (7.2, 5.0)  # inches
-_MARKERS = "os^DvP*Xh<>d"
-_LINE_PIXELS = 18  # that labels above each other are apart
-_PIXELS_A_CHARACTER = 7
+_WIDTH, _HEIGHT = 10.5, 9.5  # inches of a column of panels
+_SMALL = 7.5  # points
+_RESULTS = {"i32": "o", "bit": "s", "f16": "^", "i16": "v"}  # marker of each; of others it is
+_OTHER_RESULT = "D"
+_SERIES = "os^Dv<>P"
+_DODGE = 0.13  # between the series of a place on the axis, which are 1 apart
+
+Draw = Callable[[Any, Sequence[Point], Limits], None]
 
 
-def draw(report: Report, path: str) -> None:
-    """Write a PNG with a roofline for each suite: 1-bit operations a second over 1-bit operations a byte.
+def picture(report: Report) -> bytes:
+    """A PNG of the speeds in a report, under the limits measured with them.
 
     Raises:
-        InputError: no point of the report is a product that was measured; or the file cannot be written.
+        InputError: no point of the report was measured.
     """
-    suites: dict[str, list[Point]] = {}
-    for point in report.points:
-        if point.timing and point.bit_operations:
-            suites.setdefault(point.suite, []).append(point)
-    if not suites:
-        raise InputError("the report holds no product that was measured: there is nothing to draw")
-    columns = min(_COLUMNS, len(suites))
-    rows = math.ceil(len(suites) / columns)
-    figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + 1.0), layout="constrained", dpi=110)
+    measured = [point for point in report.points if point.timing]
+    roofline = [point for point in measured if point.bit_operations and point.bound != "launch"]
+    choices: list[tuple[int, Draw, list[Point]]] = [  # column, what draws, what is drawn
+        (0, _draw_roofline, roofline),
+        (1, _draw_traffic, [point for point in measured if _is_rotated(point) or not point.bit_operations]),
+        (1, _draw_short, [point for point in measured if point.bit_operations and point.bound == "launch"]),
+    ]
+    panels = {str(number): choice for number, choice in enumerate(choices) if choice[2]}
+    if not panels:
+        raise InputError("the report holds nothing that was measured: there is nothing to draw")
+    columns = [names for at in (0, 1) if (names := [name for name, (column, *_) in panels.items() if column == at])]
+    rows = max(map(len, columns))
+    figure = Figure(figsize=(_WIDTH * len(columns), _HEIGHT), layout="constrained", dpi=110)
     canvas = FigureCanvasAgg(figure)
-    figure.suptitle(_title(report), fontsize=11)
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for panel, (suite, points) in zip(panels, suites.items(), strict=False):
-        _draw_panel(panel, suite, points, report.limits)
-    for panel in panels[len(suites) :]:
-        panel.set_visible(False)
+    figure.suptitle(_title(report), fontsize=12)
+    mosaic: Any = [[names[row * len(names) // rows] for names in columns] for row in range(rows)]
+    axes = figure.subplot_mosaic(mosaic)
+    for name, (_, draw, points) in panels.items():
+        draw(axes[name], points, report.limits)
     canvas.draw()  # settles the layout, which the labels' places depend on
-    for panel, points in zip(panels, suites.values(), strict=False):
-        _label_memory(panel, report.limits)
-        _label_points(panel, points)
-    try:
-        part = Path(path).with_name(f".{Path(path).name}.part")
-        try:
-            figure.savefig(part, format="png")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write '{path}': {error.strerror}") from None
+    if roofline:
+        _label_memory(axes["0"], report.limits)
+        _label_sizes(axes["0"], roofline, canvas.get_renderer())
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def _title(report: Report) -> str:
     exact = sum(point.exact for point in report.points)
     date = report.tools.get("date", "").partition("T")[0]
-    return "\n".join(
-        (
-            f"1-bit products on {report.device['name']}, {date}: speeds under the limits measured in the same run "
-            f"({exact} of {len(report.points)} results exact)",
-            "1-bit operations = 2·M·N·K·(planes of lhs)·(planes of rhs); bytes: operands and result, each moved once, "
-            "or where weights come from memory",
-            "the weights alone; a grey bar is what the limits leave to a problem: the unit's, memory's, or a launch's",
-        )
+    return (
+        f"Products of few-bit numbers on {report.device['name']}, {date}, under the limits measured in the same run "
+        f"({exact} of {len(report.points)} results exact)"
     )
+
+
+def _is_rotated(point: Point) -> bool:
+    """Whether its bytes are the weights alone."""
+    return bool(point.problem.get("rotated"))
+
+
+# --- the roofline ---------------------------------------------------------------------------------
 
 
 def _intensity(point: Point) -> float:
@@ -81,37 +90,55 @@ def _speed(point: Point) -> float:
     return (point.rate(point.bit_operations) or 0.0) * 1e-15
 
 
-def _draw_panel(panel: Any, suite: str, points: Sequence[Point], limits: Limits) -> None:
+def _draw_roofline(panel: Any, points: Sequence[Point], limits: Limits) -> None:
+    """1-bit operations a second over 1-bit operations a byte."""
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
-    panel.set_title(suite, fontsize=10, fontweight="bold")
-    panel.set_xlabel("1-bit operations a byte")
+    panel.set_title("1-bit operations = 2·M·N·K·(planes of lhs)·(planes of rhs)", fontsize=10)
+    panel.set_xlabel("1-bit operations a byte; bytes: operands and result, each once, or weights that come from memory")
     panel.set_ylabel("1-bit POPS (10¹⁵ operations a second)")
     panel.grid(visible=True, which="major", linewidth=0.4, alpha=0.5)
-    kinds = list(dict.fromkeys(point.kind for point in points))
-    for number, kind in enumerate(kinds):
-        of_kind = [point for point in points if point.kind == kind]
-        panel.plot(
-            [_intensity(p) for p in of_kind],
-            [_speed(p) for p in of_kind],
-            linestyle="none",
-            marker=_MARKERS[number % len(_MARKERS)],
-            color=f"C{number % 10}",
-            markersize=6,
-            label=kind,
-        )
-    limited = [point for point in points if point.bound]
-    panel.plot(
-        [_intensity(p) for p in limited],
-        [p.bit_operations / p.floor[p.bound or ""] * 1e-15 for p in limited],
-        linestyle="none",
-        marker="_",
-        color="grey",
-        markersize=9,
-        zorder=1,
-    )
-    panel.legend(fontsize=7, loc="lower right", title="lhs × rhs → result", title_fontsize=7)
+    suites = list(dict.fromkeys(point.suite for point in points))
+    series: dict[tuple[str, str], list[Point]] = {}
+    for point in points:
+        series.setdefault((point.suite, point.kind), []).append(point)
+    for (suite, _), of_kind in series.items():
+        color, are_many = f"C{suites.index(suite) % 10}", _is_rotated(of_kind[0])
+        x, y = [_intensity(p) for p in of_kind], [_speed(p) for p in of_kind]
+        panel.plot(x, y, linestyle="" if are_many else "-", linewidth=0.5, color=color, alpha=0.6)
+        for point in of_kind:
+            panel.plot(
+                [_intensity(point)],
+                [_speed(point)],
+                linestyle="none",
+                marker=_marker(point),
+                markersize=3 if are_many else 6,
+                color=color,
+            )
     _draw_limits(panel, points, limits)
+    _draw_legends(panel, suites, points)
+
+
+def _result(point: Point) -> str:
+    return point.problem.get("out", "best columns")
+
+
+def _marker(point: Point) -> str:
+    return _RESULTS.get(_result(point), _OTHER_RESULT)
+
+
+def _draw_legends(panel: Any, suites: Sequence[str], points: Sequence[Point]) -> None:
+    """Colours are suites, markers are results."""
+
+    def entry(label: str, color: str, marker: str) -> Line2D:
+        return Line2D([], [], linestyle="none", color=color, marker=marker, label=label)
+
+    known = [name for name in _RESULTS if any(_result(point) == name for point in points)]
+    entries = [entry(suite, f"C{number % 10}", "o") for number, suite in enumerate(suites)]
+    entries += [entry(f"→ {name}", "black", _RESULTS[name]) for name in known]
+    if any(_marker(point) == _OTHER_RESULT for point in points):
+        entries.append(entry("→ other results", "black", _OTHER_RESULT))
+    panel.legend(handles=entries, fontsize=_SMALL, loc="lower right", ncols=2)
 
 
 def _draw_limits(panel: Any, points: Sequence[Point], limits: Limits) -> None:
@@ -121,14 +148,14 @@ def _draw_limits(panel: Any, points: Sequence[Point], limits: Limits) -> None:
     rates = [limit["operations_per_second"] * 1e-15 for limit in instructions]
     slope = (limits.copy_bytes_per_second or 0.0) * 1e-15
     reach, speeds = [_intensity(point) for point in points], [_speed(point) for point in points]
-    left, right, low, high = min(reach) / 4, max(reach) * 4, min(speeds) / 3, max([*speeds, *rates]) * 2
+    left, right, low, high = min(reach) / 2, max(reach) * 4, min(speeds) / 2, max([*speeds, *rates]) * 1.4
     if slope and rates:
         left, right = min(left, max(rates) / slope / 16), max(right, max(rates) / slope * 4)
         low = min(low, max(rates) / 16)
     for limit, rate in zip(instructions, rates, strict=True):
         panel.plot([left, right], [rate, rate], color="black", linewidth=1.2)
         text = f"{limit['name']} alone: {rate:.1f} POPS"
-        panel.annotate(text, (right, rate), xytext=(-4, 3), textcoords="offset points", fontsize=7, ha="right")
+        panel.annotate(text, (left, rate), xytext=(6, 3), textcoords="offset points", fontsize=_SMALL)
     if slope:
         end = min(right, max(rates, default=high) / slope)
         panel.plot([left, end], [left * slope, end * slope], color="black", linewidth=1.2, linestyle="--")
@@ -137,36 +164,132 @@ def _draw_limits(panel: Any, points: Sequence[Point], limits: Limits) -> None:
 
 
 def _label_memory(panel: Any, limits: Limits) -> None:
-    """Write along the slope of copying, in the middle of what is seen of it."""
+    """Write along the slope of copying, near its lower end."""
     if not limits.copy_bytes_per_second:
         return
     slope = limits.copy_bytes_per_second * 1e-15
     (left, right), (low, high) = panel.get_xlim(), panel.get_ylim()
     first, last = max(left, low / slope), min(right, high / slope)
     (x0, y0), (x1, y1) = panel.transData.transform([(first, first * slope), (last, last * slope)])
-    middle = math.sqrt(first * last) / 1.5  # the upper end is under the instruction's line
+    place = first * (last / first) ** 0.2
     panel.annotate(
         f"memory: {slope * 1e3:.2f} TB/s by copying",
-        (middle, middle * slope),
+        (place, place * slope),
         xytext=(-4, 4),
         textcoords="offset points",
-        fontsize=7,
-        ha="center",
-        va="bottom",
+        fontsize=_SMALL,
         rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)),
         rotation_mode="anchor",
     )
 
 
-def _label_points(panel: Any, points: Sequence[Point]) -> None:
-    """Write its size beside each point, unless another label is there already."""
-    taken: list[tuple[float, float]] = []
+def _label_sizes(panel: Any, points: Sequence[Point], renderer: Any) -> None:
+    """Write its size beside each point, where there is room; the fastest choose first. Many small ones have none."""
+    pixels = panel.transData.transform([(_intensity(point), _speed(point)) for point in points])
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in pixels]
+    taken += [text.get_window_extent(renderer) for text in (panel.get_legend(), *panel.texts)]
     for point in sorted(points, key=_speed, reverse=True):
-        x, y = panel.transData.transform((_intensity(point), _speed(point)))
-        width = _PIXELS_A_CHARACTER * len(point.size)
-        if any(abs(x - other) < width and abs(y - above) < _LINE_PIXELS for other, above in taken):
+        if _is_rotated(point):
             continue
-        taken.append((x, y))
-        panel.annotate(
-            point.size, (_intensity(point), _speed(point)), xytext=(5, -9), textcoords="offset points", fontsize=7
+        for (x, y), aligned in (((7, -3), "left"), ((-7, -3), "right"), ((0, 6), "center"), ((0, -12), "center")):
+            label = panel.annotate(
+                point.size,
+                (_intensity(point), _speed(point)),
+                xytext=(x, y),
+                textcoords="offset points",
+                fontsize=_SMALL,
+                ha=aligned,
+            )
+            box = label.get_window_extent(renderer)
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+
+def _draw_traffic(panel: Any, points: Sequence[Point], limits: Limits) -> None:
+    """Bytes a second, side by side for every number of rows and kind of weights; a bar is what the limits leave."""
+    places = list(dict.fromkeys(_place(point) for point in sorted(points, key=_order)))
+    names = list(dict.fromkeys(_series(point) for point in points))
+    for number, name in enumerate(names):
+        of_series = [point for point in points if _series(point) == name]
+        x = [places.index(_place(p)) + (number - (len(names) - 1) / 2) * _DODGE for p in of_series]
+        panel.plot(
+            x,
+            [(p.rate(p.bytes) or 0.0) * 1e-12 for p in of_series],
+            linestyle="none",
+            marker=_SERIES[number % len(_SERIES)],
+            markersize=5,
+            label=name,
         )
+        floors = [(at, p) for at, p in zip(x, of_series, strict=True) if p.bound]
+        bars = [p.bytes / p.floor[p.bound or ""] * 1e-12 for _, p in floors]
+        panel.plot([at for at, _ in floors], bars, linestyle="none", marker="_", color="grey", markersize=7, zorder=1)
+    if limits.copy_bytes_per_second:
+        rate = limits.copy_bytes_per_second * 1e-12
+        panel.axhline(rate, color="black", linewidth=1.2, linestyle="--")
+        panel.annotate(
+            f"copying: {rate:.2f} TB/s, read plus written",
+            (0, rate),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=_SMALL,
+        )
+    panel.set_title(
+        "Rows × weights, by the bytes of the weights; packing, by all it reads and writes; grey: the limits",
+        fontsize=10,
+    )
+    panel.set_ylabel("TB/s")
+    panel.set_xticks(range(len(places)), places, rotation=60, ha="right", rotation_mode="anchor", fontsize=_SMALL)
+    panel.set_ylim(0, panel.get_ylim()[1] * 1.25)  # the legend is above the points
+    panel.grid(visible=True, linewidth=0.4, alpha=0.5)
+    panel.legend(fontsize=_SMALL, ncols=3, loc="upper left")
+
+
+def _place(point: Point) -> str:
+    return f"{point.problem['m']} × {point.problem['rhs']}" if _is_rotated(point) else point.kind
+
+
+def _order(point: Point) -> int:
+    """Rows, those that multiply nothing last; of the same rows as they came."""
+    return point.problem["m"] if _is_rotated(point) else 1 << 62
+
+
+def _series(point: Point) -> str:
+    problem = point.problem
+    return f"{problem['lhs']}, {problem['n']}×{problem['k']}" if _is_rotated(point) else f"packing {point.size}"
+
+
+# --- launches -------------------------------------------------------------------------------------
+
+
+def _draw_short(panel: Any, points: Sequence[Point], limits: Limits) -> None:
+    """Microseconds for each size, and what other systems are said to take."""
+    sizes = list(dict.fromkeys(point.size for point in points))
+    for number, (kind, target) in enumerate(dict.fromkeys((point.kind, point.target) for point in points)):
+        of_kind = [point for point in points if (point.kind, point.target) == (kind, target)]
+        style = {"linestyle": "none", "color": f"C{number % 10}", "marker": _SERIES[number % len(_SERIES)]}
+        x = [sizes.index(point.size) for point in of_kind]
+        panel.plot(x, [(point.seconds or 0.0) * 1e6 for point in of_kind], label=f"{kind}, {target}", **style)
+        for name in dict.fromkeys(name for point in of_kind for name in point.quoted):
+            quoted = [(at, p.quoted[name] * 1e6) for at, p in zip(x, of_kind, strict=True) if name in p.quoted]
+            panel.plot(*zip(*quoted, strict=True), label=f"{kind}, {name}, quoted", markerfacecolor="white", **style)
+    if limits.launch_seconds:
+        launch = limits.launch_seconds * 1e6
+        panel.axhline(launch, color="black", linewidth=1.2, linestyle="--")
+        panel.annotate(
+            f"an empty kernel in a graph: {launch:.2f} µs",
+            (0, launch),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=_SMALL,
+        )
+    panel.set_title("Products that a launch binds", fontsize=10)
+    panel.set_ylabel("µs")
+    panel.set_xticks(range(len(sizes)), sizes, rotation=30, ha="right", rotation_mode="anchor", fontsize=_SMALL)
+    panel.set_ylim(0, panel.get_ylim()[1] * 1.3)  # the legend is above the points
+    panel.grid(visible=True, linewidth=0.4, alpha=0.5)
+    panel.legend(fontsize=_SMALL, ncols=3, loc="upper left")

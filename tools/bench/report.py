@@ -46,7 +46,8 @@ class Point:
         copies: of the weights, which take turns.
         floor: seconds that no kernel can beat, by each limit: "unit", "memory", "launch".
         exact: whether all `checked` elements were right. fault: what was wrong, or why nothing could be measured.
-        rivals: name → timing of the same task. clocks: after the measurement.
+        rivals: name → timing of the same task. quoted: name → seconds that it took elsewhere (see `published`).
+        clocks: after the measurement.
     """
 
     suite: str
@@ -65,6 +66,7 @@ class Point:
     checked: int = 0
     fault: str | None = None
     rivals: dict[str, Timing] = field(default_factory=dict)
+    quoted: dict[str, float] = field(default_factory=dict)
     clocks: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -87,8 +89,9 @@ class Point:
         return amount / self.seconds if self.seconds else None
 
     def times_faster(self, rival: str) -> float | None:
-        """How many times faster than a rival."""
-        return self.rivals[rival].median / self.seconds if rival in self.rivals and self.seconds else None
+        """How many times faster than a rival, measured or quoted."""
+        theirs = self.rivals[rival].median if rival in self.rivals else self.quoted.get(rival)
+        return theirs / self.seconds if theirs and self.seconds else None
 
     def to_json(self) -> dict[str, Any]:
         """Fields and what follows from them."""
@@ -108,7 +111,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole run."""
+    """A whole run.
+
+    notes: what people should know of it; summaries: what each suite is; quoted: for each system whose figures stand in
+    points' `quoted`, who measured them where.
+    """
 
     device: dict[str, Any]
     tools: dict[str, str]
@@ -116,12 +123,15 @@ class Report:
     limits: Limits
     points: tuple[Point, ...]
     notes: tuple[str, ...] = ()
+    summaries: dict[str, str] = field(default_factory=dict)
+    quoted: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """JSON that `from_json` reads."""
         fields = {"device": self.device, "tools": self.tools, "clocks": self.clocks, "limits": asdict(self.limits)}
+        fields |= {"notes": self.notes, "summaries": self.summaries, "quoted": self.quoted}
         points = [point.to_json() for point in self.points]
-        return json.dumps({"format": FORMAT, **fields, "notes": self.notes, "points": points}, indent=1) + "\n"
+        return json.dumps({"format": FORMAT, **fields, "points": points}, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, name: str = "the report") -> Report:
@@ -141,6 +151,8 @@ class Report:
                     Limits(**fields["limits"]),
                     tuple(Point.from_json(point) for point in fields["points"]),
                     tuple(fields["notes"]),
+                    fields.get("summaries", {}),
+                    fields.get("quoted", {}),
                 )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{name} is not what bitmlir-bench writes with --json: {error!r}") from None

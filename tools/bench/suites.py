@@ -1,4 +1,4 @@
-"""What is measured: problems, and the suites that gather them."""
+"""The suites: which problems are measured together."""
 
 from __future__ import annotations
 
@@ -7,88 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bitmlir.dialects.encoding import Encoding
+from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.pack_spec import PackSpec
+from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
+from bitmlir.tools.bench.problems import Packing, Problem, Product, Search
 
-__all__ = ["SUITES", "Packing", "Problem", "Product", "Suite", "suites_named"]
-
-
-@dataclass(frozen=True)
-class Product:
-    """A product to measure; rhs are the weights.
-
-    rotated: the weights come from memory, not from the L2 cache: distinct copies take turns. portable: on the newest
-    target that later chips run too, which has mma.sync but not wgmma.
-    """
-
-    spec: MatmulSpec
-    rotated: bool = False
-    portable: bool = False
-
-    @property
-    def planes(self) -> int:
-        """Products of bit planes that make up the product."""
-        return Encoding.parse(self.spec.lhs).bits * Encoding.parse(self.spec.rhs).bits
-
-    @property
-    def operations(self) -> int:
-        """2·m·n·k."""
-        return self.spec.operations
-
-    @property
-    def size(self) -> str:
-        """The sizes, for people.
-
-        Example:
-            >>> Product(MatmulSpec(m=8, n=8, k=64, lhs="u1", rhs="u1")).size
-            '8²×64'
-        """
-        m, n, k = self.spec.m, self.spec.n, self.spec.k
-        if m != n:
-            return f"{m}×{n}×{k}"
-        return f"{m}³" if n == k else f"{m}²×{k}"
-
-    @property
-    def kind(self) -> str:
-        """Encodings and result, for people."""
-        return f"{self.spec.lhs} × {self.spec.rhs} → {self.spec.out}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The problem as plain numbers and strings."""
-        spec = self.spec
-        sizes = {"m": spec.m, "n": spec.n, "k": spec.k, "lhs": str(spec.lhs), "rhs": str(spec.rhs), "out": spec.out}
-        return {"kind": "product", **sizes, "column_scale": spec.column_scale, "rotated": self.rotated}
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Packing a matrix into bit planes."""
-
-    spec: PackSpec
-    portable: bool = False
-
-    planes = operations = 0  # nothing is multiplied
-
-    @property
-    def size(self) -> str:
-        """The sizes, for people."""
-        rows, k = self.spec.rows, self.spec.k
-        return f"{rows}²" if rows == k else f"{rows}×{k}"
-
-    @property
-    def kind(self) -> str:
-        """Types, for people."""
-        return f"{self.spec.source} → {self.spec.encoding}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The problem as plain numbers and strings."""
-        spec = self.spec
-        types = {"source": spec.source, "encoding": str(spec.encoding)}
-        return {"kind": "packing", "rows": spec.rows, "k": spec.k, **types}
-
-
-Problem = Product | Packing
+__all__ = ["ALL", "SUITES", "Suite", "suites_named"]
 
 
 @dataclass(frozen=True)
@@ -115,62 +40,107 @@ def _products(
     )
 
 
+def _skinny() -> Iterable[Product]:
+    """The weights change last, since making them and their copies takes longest."""
+    weights = ("bipolar", "i2", "i3", "i4")
+    for n, rhs, lhs, m in itertools.product((_SIDE, 2 * _SIDE), weights, ("u8", "u4"), (1, 8, 16, 64)):
+        yield Product(MatmulSpec(m, n, n, lhs, rhs, "f16", column_scale=True), rotated=True)
+
+
+def _with_bitmaps(k: int, out: str) -> Product:
+    return Product(MatmulSpec(_SIDE, _SIDE, k, *_SIGNS[0], out, lhs_tiles=True), empty_tiles=0.9)
+
+
+def _epilogue(out: str, **parts: Any) -> Product:
+    return Product(MatmulSpec(_SIDE, _SIDE, _SIDE, *_SIGNS[0], out, **parts))
+
+
+_SIDE = 8192
 _SIGNS = [("bipolar", "bipolar")]
 _CUBES = [(n, n, n) for n in (1024, 2048, 4096, 8192, 16384)]
+_DEEP = 65536
 _ACTIVATIONS_AND_WEIGHTS = [("u2", "bipolar"), ("u2", "i2"), ("u4", "bipolar"), ("u4", "i4")]
-_SKINNY_SIZES = [(m, n, n) for n in (8192, 16384) for m in (1, 16, 64)]
-_SKINNY_ENCODINGS = [(a, w) for a in ("u8", "u4") for w in ("bipolar", "i2", "i3", "i4")]
 _SMALL_SIZES = [(64, n, n) for n in range(128, 1025, 128)]
-_SIDE = 8192
+_DATABASE = 1 << 20  # rows to search
 
-SUITES: dict[str, Suite] = {
-    suite.name: suite
-    for suite in (
-        Suite(
-            "square", "±1 × ±1, from 1024³ to 16384³, int32 and packed bits", _products(_CUBES, _SIGNS, ("i32", "bit"))
+_SUITES = (
+    Suite("square", "±1 × ±1, from 1024³ to 16384³, int32 and packed bits", _products(_CUBES, _SIGNS, ("i32", "bit"))),
+    Suite("deep", "±1 × ±1 with deep K, 8192²×65536", _products([(_SIDE, _SIDE, _DEEP)], _SIGNS, ("i32", "bit"))),
+    Suite(
+        "any-width",
+        "w1a2, w2a2, w1a4, w4a4 at 8192³, f16 scaled by column",
+        _products([(_SIDE, _SIDE, _SIDE)], _ACTIVATIONS_AND_WEIGHTS, ("f16",)),
+    ),
+    Suite("skinny", "few rows of activations, weights of 1 to 4 bits that come from memory", tuple(_skinny())),
+    Suite(
+        "small",
+        "64 rows, N = K = 128 … 1024, w1a2 and w2a2",
+        _products(_SMALL_SIZES, [("u2", "bipolar"), ("u2", "i2")], ("i32",)),
+    ),
+    Suite(
+        "sm80",
+        "±1 × ±1 by mma.sync: the kernels for Ampere and Ada",
+        _products(_CUBES, _SIGNS, ("i32", "bit"), portable=True),
+    ),
+    Suite(
+        "epilogues",
+        "what becomes of ±1 × ±1 at 8192³: integers, floats, bits, quantised values",
+        (
+            *(_epilogue(out) for out in ("i32", "i16", "bit")),
+            _epilogue("f16", row_scale=True, column_scale=True, bias=True, residual="f16", relu=True),
+            *(_epilogue(out, column_scale=True, bias=True, relu=True) for out in ("u4", "u8")),
         ),
-        Suite("deep", "±1 × ±1 with deep K, 8192²×65536", _products([(_SIDE, _SIDE, 65536)], _SIGNS, ("i32", "bit"))),
-        Suite(
-            "any-width",
-            "w1a2, w2a2, w1a4, w4a4 at 8192³, f16 scaled by column",
-            _products([(_SIDE, _SIDE, _SIDE)], _ACTIVATIONS_AND_WEIGHTS, ("f16",)),
+    ),
+    Suite(
+        "bitmaps",
+        "±1 × ±1, nine tiles of lhs in ten empty, beside the same product without bitmap; POPS count the whole product",
+        tuple(_with_bitmaps(k, out) for k in (_SIDE, _DEEP) for out in ("i32", "bit")),
+    ),
+    Suite(
+        "batch",
+        "batches, and rows in groups with a matrix of weights each",
+        (
+            *(Product(MatmulSpec(1024, 1024, 1024, *_SIGNS[0], out, batch=64)) for out in ("i32", "bit")),
+            Product(MatmulSpec(16, 2048, 2048, "u4", "i4", "f16", column_scale=True, batch=64)),
+            Product(GroupedSpec(64, 8192, 2048, 2048, "u4", "bipolar", "f16", column_scale=True)),
+            Product(GroupedSpec(64, 512, 2048, 2048, "u4", "i4", "f16", column_scale=True)),
         ),
-        Suite(
-            "skinny",
-            "few rows of activations, weights of 1 to 4 bits that come from memory",
-            _products(_SKINNY_SIZES, _SKINNY_ENCODINGS, ("f16",), rotated=True),
+    ),
+    Suite(
+        "search",
+        "the nearest of 2^20 ±1 codes to each query",
+        (
+            *(Search(SearchSpec(1024, _DATABASE, 256, *_SIGNS[0], count=count, score="hamming")) for count in (1, 10)),
+            Search(SearchSpec(64, _DATABASE, 1024, "u4", "bipolar", count=10)),
         ),
-        Suite(
-            "small",
-            "64 rows, N = K = 128 … 1024, w1a2 and w2a2",
-            _products(_SMALL_SIZES, [("u2", "bipolar"), ("u2", "i2")], ("i32",)),
+    ),
+    Suite(
+        "pack",
+        "packing into planes and row sums at 8192²",
+        tuple(
+            Packing(PackSpec(_SIDE, _SIDE, encoding, source))
+            for source, encoding in itertools.product(("f32", "f16", "i8"), ("bipolar", "u4", "u2"))
         ),
-        Suite(
-            "sm80",
-            "±1 × ±1 by mma.sync: the kernels for Ampere and Ada",
-            _products(_CUBES, _SIGNS, ("i32",), portable=True),
+    ),
+    Suite(
+        "smoke",
+        "one small problem of each kind, for tests",
+        (
+            *_products([(33, 70, 300)], _SIGNS, ("i32", "bit")),
+            *_products([(16, 40, 200)], [("u4", "i4")], ("f16",)),
+            *_products([(8, 64, 256)], [("u8", "i3")], ("i32",), rotated=True),
+            *_products([(64, 64, 256)], _SIGNS, ("i32",), portable=True),
+            Product(MatmulSpec(40, 70, 300, "u2", "u3@1", "u4", row_scale=True, bias=True, residual="i8", relu=True)),
+            Product(MatmulSpec(300, 40, 2100, "u2", "bipolar", "i32", lhs_tiles=True), empty_tiles=0.9),
+            Product(MatmulSpec(9, 33, 130, "u4", "i4", "bit", batch=3)),
+            Product(GroupedSpec(5, 70, 40, 200, "u2", "ternary", "bf16", column_scale=True)),
+            *(Search(SearchSpec(20, 300, 100, *_SIGNS[0], count=3, score=score)) for score in ("dot", "hamming")),
+            *(Packing(PackSpec(20, 100, "u4", source)) for source in ("f32", "i8")),
         ),
-        Suite(
-            "pack",
-            "packing into planes and row sums at 8192²",
-            tuple(
-                Packing(PackSpec(_SIDE, _SIDE, encoding, source))
-                for source, encoding in itertools.product(("f32", "i8"), ("bipolar", "u4"))
-            ),
-        ),
-        Suite(
-            "smoke",
-            "one small problem of each kind, for tests",
-            (
-                *_products([(33, 70, 300)], _SIGNS, ("i32", "bit")),
-                *_products([(16, 40, 200)], [("u4", "i4")], ("f16",)),
-                *_products([(8, 64, 256)], [("u8", "i3")], ("i32",), rotated=True),
-                *_products([(64, 64, 256)], _SIGNS, ("i32",), portable=True),
-                *(Packing(PackSpec(20, 100, "u4", source)) for source in ("f32", "i8")),
-            ),
-        ),
-    )
-}
+    ),
+)
+
+SUITES: dict[str, Suite] = {suite.name: suite for suite in _SUITES}
 
 ALL = "all"
 """The name that stands for every suite but `smoke`."""

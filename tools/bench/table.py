@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from rich.console import Console
@@ -10,43 +10,45 @@ from rich.table import Table
 from rich.text import Text
 
 from bitmlir.tools.bench.report import Limits, Point, Report
-from bitmlir.tools.bench.rivals import RIVALS
 
 __all__ = ["print_report"]
 
-_WIDTH = 120  # where the output is no terminal
+_WIDTH = 180  # where the output is no terminal
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """A table for each suite, and what it was measured on."""
     console = console or Console(width=None if Console().is_terminal else _WIDTH)
     for suite, points in groupby(report.points, key=lambda point: point.suite):
-        console.print(_table(suite, list(points)))
+        title = f"{suite}: {report.summaries[suite]}" if suite in report.summaries else suite
+        console.print(_table(title, list(points)))
     for line in _remarks(report):
         console.print(Text(line))
 
 
-def _table(suite: str, points: list[Point]) -> Table:
-    rivals = [name for name in RIVALS if any(name in point.rivals for point in points)]
-    table = Table(title=suite, title_justify="left", title_style="bold")
+def _table(title: str, points: list[Point]) -> Table:
+    """Rows of points; columns that none of them has a figure for are left out."""
+    columns: dict[str, Callable[[Point], str]] = {
+        "time": lambda point: _time(point.seconds),
+        "POPS": lambda point: _pops(point, point.seconds),
+        "sustained": lambda point: _pops(point, point.timing and point.timing.sustained),
+        "GB/s": lambda point: _cell(point.rate(point.bytes * 1e-9), "{:.0f}"),
+        "of the limit": lambda point: _cell(point.fraction, f"{{:.0%}} {point.bound}"),
+    }
+    rivals = {name: f"{name} takes" for point in points for name in point.rivals}
+    rivals |= {name: f"{name}* takes" for point in points for name in point.quoted}
+    for name, heading in rivals.items():
+        columns[heading] = lambda point, name=name: _cell(point.times_faster(name), "{:.2f} ×")
+    table = Table(title=title, title_justify="left", title_style="bold")
     for heading in ("size", "operands → result", "target"):
         table.add_column(heading)
-    for heading in ("time", "POPS", "sustained", "GB/s", "of the limit", *(f"{name} takes" for name in rivals)):
+    shown = [heading for heading, cell in columns.items() if any(map(cell, points))]
+    for heading in shown:
         table.add_column(heading, justify="right")
     table.add_column("exact")
     for point in points:
-        times = (_cell(point.times_faster(name), "{:.2f} ×") for name in rivals)
-        table.add_row(point.size, point.kind, point.target, *_speeds(point), *times, _exact(point))
+        table.add_row(point.size, point.kind, point.target, *(columns[name](point) for name in shown), _exact(point))
     return table
-
-
-def _speeds(point: Point) -> Iterator[str]:
-    yield _time(point.seconds)
-    yield _cell(point.rate(point.operations * 1e-15) if point.operations else None, "{:.3g}")
-    sustained = point.timing and point.timing.sustained
-    yield _cell(point.operations * 1e-15 / sustained if sustained and point.operations else None, "{:.3g}")
-    yield _cell(point.rate(point.bytes * 1e-9), "{:.0f}")
-    yield _cell(point.fraction, f"{{:.0%}} {point.bound}")
 
 
 def _exact(point: Point) -> Text:
@@ -57,6 +59,10 @@ def _exact(point: Point) -> Text:
 
 def _cell(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
+
+
+def _pops(point: Point, seconds: float | None) -> str:
+    return f"{point.operations / seconds * 1e-15:.3g}" if seconds and point.operations else ""
 
 
 def _time(seconds: float | None) -> str:
@@ -73,6 +79,8 @@ def _remarks(report: Report) -> Iterator[str]:
     for name, clocks in report.clocks.items():
         if clocks:
             yield f"Clocks {name}: " + ", ".join(f"{key} {value:g}" for key, value in clocks.items()) + "."
+    for name, source in report.quoted.items():
+        yield f"* {name} was not measured in this run: {source}."
     for point in report.points:
         if point.fault:
             yield f"{point.suite}, {point.size}, {point.kind}: {point.fault}"

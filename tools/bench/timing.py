@@ -11,7 +11,7 @@ from typing import Any
 
 from bitmlir.runtime.driver import Device, call, driver, release, release_with
 
-__all__ = ["Timing", "graph_timing", "recorder", "wall_timing"]
+__all__ = ["Timing", "graph_timing", "queuer", "recorder", "wall_timing"]
 
 _GRAPH_SECONDS = 1e-3  # that one measurement shall take, so that events and the graph's start do not count
 _MOST_RUNS = 1000  # in a graph
@@ -55,14 +55,21 @@ def wall_timing(calls: Sequence[Callable[[], None]], repeats: int) -> Timing:
     return Timing(tuple(measure() for _ in range(repeats)), len(calls))
 
 
-def recorder(device: Device, queues: Sequence[Callable[[int], None]]) -> Record:
-    """Runs that take turns, each queued by `queue(handle of a stream)`."""
+def queuer(queues: Sequence[Callable[[int], None]]) -> Record:
+    """Runs that take turns, each queued by `queue(handle of a stream)`, one by one: for such as take longer than it
+    takes to queue them."""
 
-    def queue(stream: Any, runs: int) -> None:
+    def launch(stream: Any, runs: int) -> None:
         for number in range(runs):
             queues[number % len(queues)](int(stream))
 
-    return lambda stream, runs: _Graph(device, stream, lambda: queue(stream, runs))
+    return lambda stream, runs: lambda: launch(stream, runs)
+
+
+def recorder(device: Device, queues: Sequence[Callable[[int], None]]) -> Record:
+    """As `queuer`, but queued at once, as a CUDA graph."""
+    queue = queuer(queues)
+    return lambda stream, runs: _Graph(device, stream, queue(stream, runs))
 
 
 class _Graph:

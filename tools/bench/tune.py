@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
-import numpy as np
-
 from bitmlir import compiler
-from bitmlir.dialects.errors import BitmlirError, InputError
+from bitmlir.dialects.errors import InputError
 from bitmlir.executable import Executable
+from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.tuning_table import Entry, TuningTable
 from bitmlir.lowering.workload import Workload
-from bitmlir.runtime.bundle import Bundle
 from bitmlir.spec import MatmulSpec
+from bitmlir.tools.bench.ahead import Compiled, Work, compiled_ahead
 from bitmlir.tools.bench.machine import read_clocks, tool_versions
-from bitmlir.tools.bench.measure import ProductOperands, Session, target_for
-from bitmlir.tools.bench.suites import Product
+from bitmlir.tools.bench.measure import FAULTS, Operands, Session, fault_text, target_for
+from bitmlir.tools.bench.problems import Product
 from bitmlir.tools.bench.timing import Timing
 
 __all__ = ["Candidate", "Job", "Outcome", "Result", "Tuner", "candidates", "select", "summary", "table_for"]
 
-_MOST_WORKERS = 16
-_ORDER = ("stages", "band", "raster")  # what tiles of one shape differ in
+_ORDER = ("stages", "band")  # what tiles of one shape differ in
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Outcome:
         return known | ({"fault": self.fault} if self.fault else {})
 
 
-def candidates(spec: MatmulSpec, target: Target) -> tuple[Workload, list[Candidate]]:
+def candidates(spec: MatmulSpec | GroupedSpec, target: Target) -> tuple[Workload, list[Candidate]]:
     """The workload of a product, and all tiles that are legal for it, the one that the model expects most of first."""
     from mlir import ir
 
@@ -109,45 +104,37 @@ def table_for(device: dict[str, Any], existing: TuningTable | None, name: str) -
     return TuningTable(device, "bitmlir-bench tune", existing.entries if existing else ())
 
 
-def compiled(spec: MatmulSpec, target: str, tile: str, cached: bool) -> bytes | str:
-    """The bundle of a product with a tile, or why there is none; runs in a process of its own."""
-    try:
-        bundle = compiler.compile(spec, target, tile=tile, cached=cached).emit("bundle")
-        assert isinstance(bundle, bytes)
-        return bundle
-    except BitmlirError as error:
-        return str(error)
-
-
 @dataclass(frozen=True)
 class Job:
-    """A problem with the tiles to measure."""
+    """A problem with the tiles to measure; without any if there is a fault."""
 
     problem: Product
     target: Target
-    workload: Workload
+    workload: Workload | None
     candidates: list[Candidate]
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a job; there is no entry if no tile ran."""
+    """What came of a job; there is no entry if no tile ran. fault: why none could."""
 
     job: Job
     outcomes: list[Outcome]
     entry: Entry | None
+    fault: str | None = None
 
     @property
     def is_wrong(self) -> bool:
-        """Whether a tile could not run, or gave a wrong result: each is a fault of ours."""
-        return any(outcome.fault for outcome in self.outcomes)
+        """Whether something could not be measured, or gave a wrong result: each is a fault of ours."""
+        return bool(self.fault) or any(outcome.fault for outcome in self.outcomes)
 
 
 def summary(result: Result) -> str:
     """A line for people, and one for each fault."""
     problem, entry = result.job.problem, result.entry
     name = f"{problem.size}, {problem.kind}, {result.job.target.name}"
-    lines = [f"{name}: no tile could be measured"]
+    lines = [f"{name}: " + (result.fault or "no tile could be measured")]
     if entry is not None:
         best, first = min(_measured(result.outcomes), key=_median), result.outcomes[0]
         lines = [f"{name}: {entry.seconds * 1e6:.4g} µs with {best.candidate.text}"]
@@ -174,46 +161,41 @@ class Tuner:
 
     def jobs(self, problems: Iterable[Product]) -> list[Job]:
         """What is to be measured, each problem once."""
-        jobs = []
-        for target, problem in {(target_for(p, self.session.target), p.spec): p for p in problems}.items():
-            workload, ranked = candidates(problem.spec, target[0])
-            jobs.append(Job(problem, target[0], workload, select(ranked, self.top)))
-        return jobs
+        distinct = {(target_for(p, self.session.target), p.spec): p for p in problems}
+        return [self._job(problem, target) for (target, _), problem in distinct.items()]
+
+    def _job(self, problem: Product, target: Target) -> Job:
+        from mlir import ir
+
+        try:
+            workload, ranked = candidates(problem.spec, target)
+        except (*FAULTS, ir.MLIRError) as error:  # pyright: ignore[reportAttributeAccessIssue]  # not in the stubs
+            return Job(problem, target, None, [], fault_text(error))
+        return Job(problem, target, workload, select(ranked, self.top))
 
     def run(self, jobs: Sequence[Job], advance: Callable[[str], None]) -> Iterator[Result]:
-        """Measure jobs in turn; `advance` is told of each tile. All are compiled ahead, in processes of their own."""
-        pool = ProcessPoolExecutor(min(_MOST_WORKERS, os.cpu_count() or 1), get_context("spawn"))
-        try:
-            bundles = [
-                [
-                    pool.submit(compiled, j.problem.spec, j.target.name, c.text, self.session.cached)
-                    for c in j.candidates
-                ]
-                for j in jobs
-            ]
-            for job, futures in zip(jobs, bundles, strict=True):
-                yield self._measure(job, futures, advance)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        """Measure jobs in turn, whatever becomes of each; `advance` is told of each tile. All are compiled ahead."""
+        works = [Work(job.problem.spec, job.target.name, each.text) for job in jobs for each in job.candidates]
+        with compiled_ahead(works, cached=self.session.cached) as programs:
+            waiting = iter(programs)
+            for job in jobs:
+                yield self._measure(job, [next(waiting) for _ in job.candidates], advance)
 
-    def _measure(self, job: Job, bundles: Sequence[Future[bytes | str]], advance: Callable[[str], None]) -> Result:
-        operands: ProductOperands | None = None
+    def _measure(self, job: Job, programs: Sequence[Compiled], advance: Callable[[str], None]) -> Result:
+        operands: Operands | None = None
         outcomes = []
-        for candidate, future in zip(job.candidates, bundles, strict=True):
+        for candidate, program in zip(job.candidates, programs, strict=True):
             advance(f"{job.problem.size}, {job.problem.kind}: {candidate.text}")
-            bundle = future.result()
-            if isinstance(bundle, str):
-                outcomes.append(Outcome(candidate, None, bundle))
-                continue
-            executable = Executable(Bundle.from_bytes(bundle))
-            if operands is None:
-                rng = np.random.default_rng(self.session.seed)
-                operands = self.session.operands(job.problem, executable.plan, rng)
-            outcomes.append(self._outcome(candidate, executable, operands))
-        return Result(job, outcomes, self._entry(job, outcomes))
+            try:
+                executable = program()
+                operands = operands or self.session.operands(job.problem, executable.plan)
+                outcomes.append(self._outcome(candidate, executable, operands))
+            except FAULTS as error:
+                outcomes.append(Outcome(candidate, None, fault_text(error)))
+        return Result(job, outcomes, self._entry(job, outcomes), job.fault)
 
     def _entry(self, job: Job, outcomes: Sequence[Outcome]) -> Entry | None:
-        if not (measured := _measured(outcomes)):
+        if not (measured := _measured(outcomes)) or job.workload is None:
             return None
         best, tools = min(measured, key=_median), tool_versions()
         details = {
@@ -225,12 +207,9 @@ class Tuner:
         }
         return Entry(job.workload, best.candidate.tile, _median(best), details)
 
-    def _outcome(self, candidate: Candidate, executable: Executable, operands: ProductOperands) -> Outcome:
-        try:
-            calls = operands.bind(executable)
-            verdict = operands.check(calls[0](), self.session.torch)
-            if verdict.fault is not None:
-                return Outcome(candidate, None, f"wrong result: {verdict.fault}")
-            return Outcome(candidate, self.session.timing(calls, sustained=False))
-        except BitmlirError as error:
-            return Outcome(candidate, None, str(error))
+    def _outcome(self, candidate: Candidate, executable: Executable, operands: Operands) -> Outcome:
+        calls = operands.bind(executable)
+        verdict = operands.check(calls[0](), self.session.torch)
+        if verdict.fault is not None:
+            return Outcome(candidate, None, f"wrong result: {verdict.fault}")
+        return Outcome(candidate, self.session.timing(calls, sustained=False))

@@ -1,0 +1,97 @@
+"""One small kernel of each family on the GPU against plain numpy; `make sanitize` runs them under compute-sanitizer.
+
+Results and scratch are poisoned and every buffer lies between guard bytes (`support.run_on_gpu`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support import run_on_gpu
+
+from bitmlir import compiler, reference
+from bitmlir.dialects.errors import BundleError
+from bitmlir.formats.packed import Packed, unpack
+from bitmlir.grouped_spec import GroupedSpec
+from bitmlir.lowering.targets import get_target
+from bitmlir.pack_spec import PackSpec
+from bitmlir.runtime.bundle import Bundle
+from bitmlir.runtime.cuda import Device, choose_image
+from bitmlir.search_spec import SearchSpec
+from bitmlir.spec import MatmulSpec
+from bitmlir.tools.bench.operands import packing_source
+from bitmlir.tools.check import expected_results, random_operands
+
+pytestmark = [pytest.mark.gpu, pytest.mark.sanitize]
+
+Spec = MatmulSpec | GroupedSpec | SearchSpec
+
+SMALL, FEW_ROWS = (300, 200, 2100), (9, 300, 2100)
+MANY_TILES = (2300, 128, 1100)  # of 64 × 32: more than there are multiprocessors
+SCALED: dict[str, Any] = {"row_scale": True, "column_scale": True, "bias": True, "relu": True}
+
+# Name → target, problem, tile; None leaves the tile to tables and the cost model.
+FAMILIES: dict[str, tuple[str, Spec, str | None]] = {
+    "wgmma-shared": ("sm_90a", MatmulSpec(*SMALL, "u2", "bipolar"), "rows=128,columns=64,stages=3"),
+    "wgmma-alternate": ("sm_90a", MatmulSpec(*MANY_TILES, "u2", "i2"), "rows=64,columns=32,stages=3,alternate"),
+    "wgmma-swapped": ("sm_90a", MatmulSpec(*FEW_ROWS, "u3", "i2"), "rows=64,columns=16,stages=4,swapped"),
+    "wgmma-side-by-side": ("sm_90a", MatmulSpec(*FEW_ROWS, "u3", "i2"), "rows=64,columns=16,stages=4,swapped,planes=3"),
+    "wgmma-cluster": ("sm_90a", MatmulSpec(*SMALL, "u2", "bipolar"), "rows=64,columns=64,stages=3,cluster=2"),
+    "wgmma-bits": ("sm_90a", MatmulSpec(*MANY_TILES, "u2", "i2", "bit"), "rows=64,columns=32,stages=3,alternate"),
+    "wgmma-quantised": ("sm_90a", MatmulSpec(*SMALL, "u2", "i2", "u4", **SCALED), "rows=64,columns=64,stages=3"),
+    "wgmma-floats": ("sm_90a", MatmulSpec(*SMALL, "u2", "i2", "f16", residual="f32", **SCALED), None),
+    "wgmma-bitmaps": ("sm_90a", MatmulSpec(*SMALL, "u2", "i2", lhs_tiles=True, rhs_tiles=True), None),
+    "wgmma-batch": ("sm_90a", MatmulSpec(70, 136, 1100, "u2", "i2", batch=3), None),
+    "wgmma-groups": ("sm_90a", GroupedSpec(5, 300, 136, 1100, "u2", "i2", "bit"), None),
+    "wgmma-search": ("sm_90a", SearchSpec(70, 1001, 1100, "bipolar", "bipolar", count=5), None),
+    "mma-persistent": (
+        "sm_90",
+        MatmulSpec(1100, 1100, 300, "u2", "bipolar"),
+        "rows=64,columns=64,warp_rows=32,warp_columns=32,stages=3",
+    ),
+    "mma-bits": ("sm_90", MatmulSpec(*SMALL, "u2", "i2", "bit"), None),
+    "mma-floats": ("sm_90", MatmulSpec(*SMALL, "u2", "i2", "bf16", residual="i8", **SCALED), None),
+    "mma-batch": ("sm_90", MatmulSpec(70, 136, 1100, "u2", "i2", batch=3), None),
+    "mma-groups": ("sm_90", GroupedSpec(5, 300, 136, 1100, "u2", "i2"), None),
+    "mma-search": ("sm_90", SearchSpec(70, 1001, 1100, "u2", "i2", count=5), None),
+}
+
+
+def compiled(spec: Spec | PackSpec, target: str, tile: str | None = None) -> Bundle:
+    """A program for a target; skips the test if this GPU cannot run it."""
+    bundle = compiler.lower(spec, get_target(target), tile=tile)
+    try:
+        choose_image(bundle, Device.current())
+    except BundleError as error:
+        pytest.skip(str(error))
+    return bundle
+
+
+def same(result: Any, expected: np.ndarray) -> None:
+    """Equal bit by bit."""
+    values = unpack(result) if isinstance(result, Packed) else result
+    if values.dtype.kind not in "iu":
+        values, expected = (array.view(f"u{array.dtype.itemsize}") for array in (values, expected))
+    np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_products_and_searches_are_exact(family: str) -> None:
+    target, spec, tile = FAMILIES[family]
+    bundle = compiled(spec, target, tile)
+    operands = random_operands(bundle.plan, seed=4)
+    results = run_on_gpu(bundle, operands.given)
+    expected = expected_results(bundle.plan, spec, operands.plain)
+    for value, right in zip(bundle.plan.results, expected, strict=True):
+        same(results[value.name], right)
+
+
+@pytest.mark.parametrize("target", ["sm_90a", "sm_90"])
+@pytest.mark.parametrize(("encoding", "source"), [("u4", "f32"), ("bipolar", "f16"), ("i3", "i8")])
+def test_packing_is_exact(encoding: str, source: str, target: str) -> None:
+    spec = PackSpec(70, 1100, encoding, source)
+    values = packing_source(np.random.default_rng(4), spec)
+    result = run_on_gpu(compiled(spec, target), {"x": values})["result"]
+    same(result, reference.quantised(values, encoding) if spec.is_rounded else values)
