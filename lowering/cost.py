@@ -44,8 +44,8 @@ class Estimate:
         read_bytes, written_bytes: from and to device memory, each once. l2_bytes: what blocks read, from L2.
         floor: no kernel can be faster than any of these: "matrix unit", "memory", "launch".
         seconds: how long it is expected to take.
-        parts: what one block's work adds up to: "launch", "start", "main loop", "storing" (what of it is not hidden),
-            and "held up", for what all blocks share.
+        parts: what one block's work adds up to: "launch", "clearing" (of memory before it, where that is needed),
+            "start", "main loop", "storing" (what of it is not hidden), and "held up", for what all blocks share.
         paced_by: the resource that paces the main loop. held_up_by: the shared one that does most.
         hides_stores: whether tiles are stored while others are computed.
         tiles, blocks, waves: output tiles, blocks at a time, and tiles that the busiest block computes.
@@ -120,7 +120,11 @@ _L2_SHARE = 0.7  # of the cache, that operands can rely on
 _DRAWN_SHARE = 1e-3  # of the time that bringing in what is new to L2 takes: it tells bands apart
 _CLUSTER_COST = 0.025  # of the time: blocks that wait for each other
 
-_STEP_SECONDS = 0.1e-6  # that a step takes at least: waiting for its stage, starting the unit, and its last result
+_ZEROING_SECONDS = 0.6e-6  # of a kernel that zeroes memory, where launches overlap: less than a memset takes
+
+_STEP_SECONDS = 0.2e-6  # that a step takes at least: waiting for its stage, starting the unit, and its last result
+_LINK_SECONDS = 0.4e-6  # from the last product of a link to the first of the next
+_SPLIT_SECONDS, _SENT_BYTES_PER_SECOND = 1.5e-6, 25e9  # that the blocks which share a tile take to add up
 _TILE_SECONDS = 0.1e-6  # from the last product of a tile to the first one of the next, beside storing
 
 # Clocks that a thread spends on an element of the result: those of its arithmetic, and for each byte that it stores.
@@ -216,15 +220,15 @@ class CostModel:
         together = math.fsum(limit**_SHARPNESS for limit in (own, *limits.values())) ** (1 / _SHARPNESS)
         together += _DRAWN_SHARE * schedule.drawn / machine.memory_bytes_per_second
         together *= schedule.slowdown
-        launch = machine.launch_seconds + (machine.memset_seconds if self._clears else 0)
-        parts = {"launch": launch, "start": machine.start_seconds, "main loop": main, "storing": storing}
+        before = {"launch": machine.launch_seconds} | ({"clearing": self._clearing} if self._clearing else {})
+        parts = before | {"start": machine.start_seconds, "main loop": main, "storing": storing}
         return Estimate(
             operations=self.work.operations,
             read_bytes=read,
             written_bytes=written,
             l2_bytes=schedule.l2_bytes,
             floor=self.floor,
-            seconds=launch + together,
+            seconds=sum(before.values()) + together,
             parts=parts | {"held up": together - own},
             paced_by=schedule.paced_by,
             held_up_by=max(limits, key=lambda name: limits[name]),
@@ -235,14 +239,15 @@ class CostModel:
         )
 
     @property
-    def _clears(self) -> bool:
-        """Whether memory is cleared before the launch: wgmma kernels need it only for the keys of a search."""
-        is_search = isinstance(self.problem.op, bit.PlaneSearchOp)
-        return is_search or (self.problem.packed and self.problem.target.copy != "tma")
+    def _clearing(self) -> float:
+        """Seconds that clearing memory before the launch takes: wgmma kernels have a kernel for it, others a memset."""
+        if not self.problem.zeroed:
+            return 0.0
+        return _ZEROING_SECONDS if self.problem.target.copy == "tma" else self.machine.memset_seconds
 
-    def _steps(self, chains: list[Chain]) -> int:
-        """Stages of the ring for one output tile."""
-        return sum(len(chain.pairs) for chain in chains) * ceil_div(self.problem.k, TILE_BITS)
+    def _steps(self, chains: list[Chain], split: int = 1) -> int:
+        """Stages of the ring for one output tile, of K or of the largest of so many parts."""
+        return sum(len(chain.pairs) for chain in chains) * ceil_div(ceil_div(self.problem.k, TILE_BITS), split)
 
     @cached_property
     def _multiprocessor_operations(self) -> float:
@@ -252,7 +257,8 @@ class CostModel:
     def _wgmma_schedule(self, tile: WgmmaTile) -> _Schedule:
         problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
         place = wgmma_placement(problem, tile)
-        steps = self._steps(problem.chains[:1] if tile.planes > 1 else problem.chains)
+        chains = problem.chains[:1] if tile.planes > 1 else problem.chains
+        steps, links = self._steps(chains, tile.split), sum(len(chain.links) for chain in chains)
         columns, groups = tile.instruction_columns, tile.rows // GROUP_ROWS
         read_shared = (tile.rows + groups * columns) * BLOCK_BYTES  # each warp group reads all columns
         from_l2 = (tile.rows + columns // tile.cluster) * BLOCK_BYTES
@@ -267,19 +273,22 @@ class CostModel:
         store = elements * self.store_clocks / clock
         store *= 1 if problem.packed or stores_in_bulk(problem, tile) else _SCATTERED
         store *= max(1.0, tile.sharers / 2)  # the groups that share a tile take turns
+        if tile.split > 1:
+            sent = tile.rows * columns * 4 * (tile.split - 1) // tile.split
+            store = store / tile.split + _SPLIT_SECONDS + sent / _SENT_BYTES_PER_SECOND
         store += _TILE_SECONDS
         waves, height = ceil_div(place.tiles, place.clusters), tile.rows * tile.cluster
         return _Schedule(
-            main=steps * paces[paced_by],
+            main=steps * paces[paced_by] + (links - 1) * _LINK_SECONDS,
             paced_by=paced_by,
             store=store,
             alternate=tile.alternate,
             tiles=place.tiles * tile.cluster,
-            blocks=place.clusters * tile.cluster,
+            blocks=place.clusters * tile.blocks,
             waves=waves,
-            l2_bytes=place.tiles * tile.cluster * steps * from_l2,
+            l2_bytes=place.tiles * tile.blocks * steps * from_l2,
             drawn=waves * self._footprint(height, tile.columns, place.band, place.clusters, tile.swapped),
-            slowdown=1 + _CLUSTER_COST * (tile.cluster > 1),
+            slowdown=1 + _CLUSTER_COST * (tile.blocks > 1),
         )
 
     def _footprint(self, rows: int, columns: int, band: int, together: int, swapped: bool = False) -> int:
@@ -318,7 +327,7 @@ class CostModel:
             blocks=blocks,
             waves=waves,
             l2_bytes=tiles_in_all * steps * tile.stage_bytes,
-            drawn=waves * self._footprint(tile.rows, tile.columns, tile.raster, blocks),
+            drawn=waves * self._footprint(tile.rows, tile.columns, tile.band, blocks),
         )
 
 

@@ -8,12 +8,22 @@ from mlir.dialects import llvm, nvvm
 from bitmlir.lowering.emit import Scalar
 from bitmlir.lowering.gpu.memory import SHARED_CLUSTER, pointer
 
-__all__ = ["arrive_at", "meet_cluster", "of_block", "seen_by_cluster"]
+__all__ = ["arrive_at", "arrive_at_cluster", "meet_cluster", "of_block", "seen_by_cluster", "wait_for_cluster"]
 
 
 def meet_cluster() -> None:
     """Wait for all threads of the cluster."""
+    arrive_at_cluster()
+    wait_for_cluster()
+
+
+def arrive_at_cluster() -> None:
+    """Say that this thread has come so far."""
     nvvm.cluster_arrive()
+
+
+def wait_for_cluster() -> None:
+    """Wait until all threads of the cluster have said so."""
     nvvm.cluster_wait()
 
 

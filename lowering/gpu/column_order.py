@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bitmlir.lowering.emit import Scalar
+from bitmlir.lowering.gpu.memory import WIDEST_STORE
 from bitmlir.lowering.instructions import LANES_PER_ROW
 
 __all__ = ["ColumnOrder"]
 
 _GROUP, _PAIR = 8, 2  # columns of a fragment, and of them a lane's
-_STORED_BYTES = 16  # the most that one instruction stores of a lane
 
 Number = TypeVar("Number", int, Scalar)
 
@@ -48,5 +48,5 @@ class ColumnOrder:
             >>> ColumnOrder.of(100, element=4), ColumnOrder.of(128, element=2), ColumnOrder.of(98, element=4)
             (ColumnOrder(groups=2), ColumnOrder(groups=4), ColumnOrder(groups=1))
         """
-        fitting = (g for g in (4, 2) if _PAIR * g * element <= _STORED_BYTES and columns % (_PAIR * g) == 0)
+        fitting = (g for g in (4, 2) if _PAIR * g * element <= WIDEST_STORE and columns % (_PAIR * g) == 0)
         return ColumnOrder(next(fitting, 1))

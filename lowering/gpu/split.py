@@ -14,7 +14,7 @@ from mlir import ir
 from mlir.dialects import arith, llvm, nvvm, scf, vector
 
 from bitmlir.lowering.emit import Scalar, const, i32, if_then
-from bitmlir.lowering.gpu.cluster import arrive_at, of_block
+from bitmlir.lowering.gpu.cluster import arrive_at, of_block, wait_for_cluster
 from bitmlir.lowering.gpu.memory import SHARED, SHARED_CLUSTER, load, offset, store
 from bitmlir.lowering.gpu.ring import BARRIER_BYTES, wait_for_phase
 from bitmlir.lowering.instructions import LANES
@@ -83,6 +83,7 @@ class PartialSums:
             return (warp % self._owned + sender * self._owned) * self._sent_bytes + first_word + self.start
 
         def send() -> None:
+            wait_for_cluster()  # until the owner has made its barrier
             sender = (rank + (self.blocks - 1) - owner) % self.blocks
             inbox = of_block(offset(self.shared, place(sender), SHARED), owner)
             for number, group in enumerate(groups):

@@ -21,7 +21,16 @@ from bitmlir.dialects.layout import BITS_PER_WORD
 from bitmlir.lowering.elements import Chain, Elements, Grid
 from bitmlir.lowering.emit import Scalar, const, i1, i32, if_then, select
 from bitmlir.lowering.gpu.bulk_store import BulkStore
-from bitmlir.lowering.gpu.memory import GLOBAL, element_bytes, load, offset, shuffle_xor, store
+from bitmlir.lowering.gpu.memory import (
+    GLOBAL,
+    WIDEST_STORE,
+    element_bytes,
+    load,
+    offset,
+    shuffle_xor,
+    store,
+    store_past_l1,
+)
 from bitmlir.lowering.gpu.top import Scores, keep_best
 from bitmlir.lowering.instructions import LANES_PER_ROW
 from bitmlir.lowering.vectors import apply, as_vector, joined, lane_numbers, splat, vector_of
@@ -212,7 +221,10 @@ class ThreadTile:
             value = joined([as_vector(elements.at(elements.yielded, r, c + i), PAIR) for i in range(beside)])
             address = self._moved(base, self.row_offsets[r], self.column_offsets[c])
             guard = _both(self._guard("row", r), self._guard("column", c))
-            if_then(guard, functools.partial(store, value, address, PAIR * beside * size))
+            if PAIR * beside * size == WIDEST_STORE:
+                if_then(guard, functools.partial(store_past_l1, value, address))
+            else:
+                if_then(guard, functools.partial(store, value, address, PAIR * beside * size))
 
     def _store_elements(self, elements: Elements) -> None:
         """Store one element at a time."""

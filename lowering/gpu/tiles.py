@@ -194,7 +194,7 @@ def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
 def _split_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) -> str | None:
     """Why K cannot be split."""
     if tile.split not in _SPLITS or tile.multiplying_warps % tile.split:
-        return f"{tile.multiplying_warps} warps cannot be divided among {tile.split} blocks, of 2, 4 or 8"
+        return f"{tile.multiplying_warps} warps cannot be divided among {tile.split} blocks, of 2 or 4"
     if sparse or tile.cluster > 1 or tile.alternate or tile.rows > 2 * GROUP_ROWS:
         return "K is split for dense operands, up to 128 rows, without clusters and alternation"
     if tile.planes == 1 and len(problem.chains) > 1:
@@ -224,7 +224,7 @@ def given_tile(problem: ProductProblem) -> Tile | None:
 
 _BANDS = (8, 16, 4, 32, 1)  # what is mostly best comes first: of equals the first is taken
 _MOST_STAGES = 12
-_SPLITS = (2, 4, 8)
+_SPLITS = (2, 4)
 _LEAST_STEPS = 2  # of a part of K
 
 
@@ -267,7 +267,7 @@ def _wgmma_shapes(problem: ProductProblem) -> Iterator[WgmmaTile]:
         height = ceil_div(problem.m, 8) * 8
         for planes, rows in itertools.product(sorted({1, stackable(problem.chains)}, reverse=True), (64, 128, 192)):
             # The rows' operand is read anew for every tile of columns: there should be few.
-            if columns < 2 * height and 2 * columns >= min(height, WGMMA_COLUMNS[-1] // planes):
+            if columns < 2 * height and 4 * columns >= min(height, WGMMA_COLUMNS[-1] // planes):
                 yield WgmmaTile(rows, columns, 2, swapped=True, planes=planes)
 
 

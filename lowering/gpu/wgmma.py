@@ -28,7 +28,7 @@ from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS
 from bitmlir.lowering.elements import Chain, Elements, Grid, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i16, i32, if_else, if_then, select
 from bitmlir.lowering.gpu.bulk_store import BulkStore
-from bitmlir.lowering.gpu.cluster import arrive_at, meet_cluster, seen_by_cluster
+from bitmlir.lowering.gpu.cluster import arrive_at, arrive_at_cluster, meet_cluster, seen_by_cluster
 from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
     SHARED,
@@ -163,7 +163,7 @@ class _Emitter:
             self._consume()
 
         if_else(self.thread < GROUP_THREADS, feed, consume)
-        if self.tile.blocks > 1:
+        if self.tile.cluster > 1:
             meet_cluster()  # no block leaves while another may still write to it
 
     def _initialise_barriers(self) -> None:
@@ -181,8 +181,10 @@ class _Emitter:
 
         if_then(self.thread.equals(0), initialise)
         barrier()
-        if self.tile.blocks > 1:
+        if self.tile.cluster > 1:
             meet_cluster()
+        if self.tile.split > 1:
+            arrive_at_cluster()  # those that send wait, and nobody leaves before it has received
 
     def _for_each_tile(
         self, first: Position, body: Callable[[_OutputTile, _Progress], Position], alternate: bool = False

@@ -24,12 +24,12 @@ SCALES: dict[str, Any] = {"row_scale": True, "column_scale": True, "bias": True}
 CASES: dict[str, tuple[Spec, str]] = {
     "wide": (bitmlir.MatmulSpec(500, 512, 20000, "bipolar", "bipolar"), "rows=64,columns=256,stages=3,split=4"),
     "odd sizes": (bitmlir.MatmulSpec(77, 333, 9001, "u2", "i3"), "rows=64,columns=64,stages=4,split=4"),
-    "two groups of warps": (bitmlir.MatmulSpec(200, 100, 9000, "i3", "u2"), "rows=128,columns=64,stages=4,split=8"),
+    "two groups of warps": (bitmlir.MatmulSpec(200, 100, 9000, "i3", "u2"), "rows=128,columns=64,stages=4,split=4"),
     "fewer steps than blocks": (
         bitmlir.MatmulSpec(40, 50, 1500, "bipolar", "u2"),
         "rows=64,columns=64,stages=3,split=4",
     ),
-    "bits": (bitmlir.MatmulSpec(300, 260, 9000, "bipolar", "u2", "bit"), "rows=128,columns=128,stages=3,split=8"),
+    "bits": (bitmlir.MatmulSpec(300, 260, 9000, "bipolar", "u2", "bit"), "rows=128,columns=128,stages=3,split=4"),
     "codes": (bitmlir.MatmulSpec(65, 130, 7000, "u2@row", "i3", "u4", **SCALES), "rows=64,columns=64,stages=3,split=2"),
     "scaled": (
         bitmlir.MatmulSpec(65, 128, 7000, "u2", "i3", "f16", residual="f16", **SCALES),

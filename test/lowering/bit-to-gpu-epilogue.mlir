@@ -12,7 +12,7 @@
 //       CHECK:   arith.mulf %{{.*}} : vector<2xf32>
 //       CHECK:   arith.mulf %{{.*}} : vector<2xf32>
 //       CHECK:   arith.truncf %{{.*}} : vector<2xf32> to vector<2xf16>
-//       CHECK:   llvm.store %{{.*}} {alignment = 16 : i64} : vector<8xf16>, !llvm.ptr<1>
+//       CHECK:   llvm.inline_asm has_side_effects "st.global.L1::no_allocate.v4.b32 [$0], {$1, $2, $3, $4};"
 func.func @scales(%x: memref<1x64x4xi32>, %w: memref<1x64x4xi32>, %of_rows: memref<64xf32>, %of_columns: memref<64xf32>,
                   %out: memref<64x64xf16>) {
   "bit.plane_matmul"(%x, %w, %out) ({
@@ -62,7 +62,7 @@ func.func @odd(%x: memref<1x63x4xi32>, %w: memref<1x63x4xi32>, %whole: memref<63
 //       CHECK:     scf.for
 //       CHECK:       nvvm.mma.sync
 //   CHECK-NOT:   scf.for
-//       CHECK:   llvm.store %{{.*}} : vector<4xi32>, !llvm.ptr<1>
+//       CHECK:   llvm.inline_asm has_side_effects "st.global.L1::no_allocate.v4.b32 [$0], {$1, $2, $3, $4};"
 func.func @horner(%x: memref<1x64x4xi32>, %w: memref<2x64x4xi32>, %out: memref<64x64xi32>) {
   "bit.plane_matmul"(%x, %w, %out) ({
   ^bb0(%row: index, %col: index):

@@ -44,7 +44,7 @@
 //        SM75:         nvvm.barrier.arrive id = %{{.*}} number_of_threads = %{{.*}}
 //        SM80:         nvvm.bar.warp.sync
 //        SM80:         nvvm.mbarrier.arrive
-//       CHECK:       llvm.store %{{.*}} : vector<4xi32>, !llvm.ptr<1>
+//       CHECK:       llvm.inline_asm has_side_effects "st.global.L1::no_allocate.v4.b32 [$0], {$1, $2, $3, $4};"
 
 // The others fill stages. Copies by cp.async arrive at the barrier by themselves.
 

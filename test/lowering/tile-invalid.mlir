@@ -214,7 +214,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
 // -----
 
 func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
-  // expected-error @below {{the tile rows=64,columns=64,stages=3,split=8 is not possible here: 4 warps cannot be divided among 8 blocks, of 2, 4 or 8}}
+  // expected-error @below {{the tile rows=64,columns=64,stages=3,split=8 is not possible here: 4 warps cannot be divided among 8 blocks, of 2 or 4}}
   "bit.plane_matmul"(%x, %x, %out) ({
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
