@@ -133,6 +133,10 @@ _SCATTERED = 1.6  # times as long where lanes store on their own
 
 # The share of its rate that mma.sync reaches at most, and with each warp that multiplies: others fetch fragments.
 _BUSY, _BUSY_WARP = 0.85, 0.1
+_SHARED_SHARE = 0.87  # of shared memory's rate, that ldmatrix and the copies reach together
+
+# Clocks that one of eight warps of mma.sync needs to store an element and each of its bytes: more warps share the way.
+_MMA_CLOCKS, _MMA_BYTE_CLOCKS, _STORING_WARPS = 8.0, 7.0, 8
 
 
 @dataclass(frozen=True)
@@ -309,19 +313,22 @@ class CostModel:
         unit = self._multiprocessor_operations * min(_BUSY, _BUSY_WARP * warps)
         paces = {
             "matrix unit": 2 * tile.rows * tile.columns * TILE_BITS * together / unit,
-            "shared memory": (fragments + tile.stage_bytes) * together / (machine.shared_bytes_per_clock * clock),
+            "shared memory": (fragments + tile.stage_bytes)
+            * together
+            / (_SHARED_SHARE * machine.shared_bytes_per_clock * clock),
             "link to L2": tile.stage_bytes * together / (machine.l2_bytes_per_clock * clock),
             "latency": max(machine.latency_seconds / (tile.stages - 1), _STEP_SECONDS),
         }
         paced_by = max(paces, key=lambda name: paces[name])
         elements = tile.warp_rows * tile.warp_columns // LANES  # of a thread
+        of_bytes = _MMA_CLOCKS + _MMA_BYTE_CLOCKS * element_bytes(problem.out_type.element_type)
+        store_clocks = self.store_clocks if problem.packed else of_bytes
         steps, blocks = self._steps(problem.chains), min(tiles_in_all, machine.multiprocessors * together)
         waves = ceil_div(tiles_in_all, blocks)
         return _Schedule(
             main=steps * paces[paced_by],
             paced_by=paced_by,
-            store=_TILE_SECONDS
-            + elements * self.store_clocks * _SCATTERED / clock / together,  # others multiply meanwhile
+            store=_TILE_SECONDS + elements * store_clocks * (warps / _STORING_WARPS) / clock,
             alternate=False,
             tiles=tiles_in_all,
             blocks=blocks,

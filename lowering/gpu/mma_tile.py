@@ -20,6 +20,7 @@ __all__ = ["LDMATRIX_CORES", "MmaLayout", "MmaTile", "group_rows", "mma_placemen
 LDMATRIX_CORES = 4  # 8×128-bit matrices that one ldmatrix.x4 loads
 _RESERVED_BYTES = 1 << 10  # of shared memory for each block (CUDA C++ Programming Guide, shared memory)
 _MOST_STAGES = 6
+_PRODUCERS = 2  # that keep up with the warps that multiply
 _STAGING_BYTES = 8 << 10  # what most products need at most for staged values
 _MOST_WARPS = 32  # of a block
 _SCHEDULERS = 4  # of a multiprocessor, each with a quarter of its registers and of its warps
@@ -81,7 +82,7 @@ def mma_tiles(target: Target) -> list[MmaTile]:
     parts = ((32, 32), (64, 32), (64, 64))
     found: dict[MmaTile, None] = {}
     for (rows, columns), (warp_rows, warp_columns), blocks in itertools.product(sizes, parts, (1, 2)):
-        shallow = MmaTile(rows, columns, warp_rows, warp_columns, 2, 4 // blocks, blocks)
+        shallow = MmaTile(rows, columns, warp_rows, warp_columns, 2, _PRODUCERS, blocks)
         if shallow.consumers not in (4, 8):
             continue
         tiles = (replace(shallow, stages=stages) for stages in range(2, _MOST_STAGES + 1))

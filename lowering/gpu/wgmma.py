@@ -2,13 +2,19 @@
 others multiply. Blocks are persistent, one a multiprocessor: the producer fills the ring for the next output tile while
 the consumers store the last one.
 
-    producer (one thread)               stagers (two warps)             consumers (a warp group for every 64 rows)
+    producer (one thread)               stagers (two warps)             consumers (warp groups)
     for each output tile of the block   for each output tile            for each output tile
         for each plane product              wait for an empty stage         for each plane product, each step
             for each step                   what the body reads by row          wait until the stage is full
-                wait for an empty stage     or by column alone, to              wgmma on its 64 rows
+                wait for an empty stage     or by column alone, to              wgmma on 64 rows
                 TMA boxes of lhs and rhs    shared memory                       release the stage before
-                                                                            the body on the thread's elements, stores
+                                                                            wait for what was staged
+                                                                            the body on the thread's elements
+                                                                            shared memory, TMA: the result
+
+Warp groups either share a tile, 64 rows each, and run the body in turns, so that one stores while the next computes. Or
+they alternate: each takes every other tile, and multiplies while the other runs the body. Where TMA cannot store a
+result, because of its shape or type, threads do.
 
 A stage row is 128 bytes, swizzled by TMA in 128-byte atoms of 8 rows as the wgmma descriptors expect. Blocks of a
 cluster take tiles one below the other: they share the columns, of which each brings its part to all. Or they take the

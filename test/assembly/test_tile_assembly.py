@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Any
 
 import pytest
 
@@ -18,15 +17,21 @@ PROBLEMS = {
     "packed bits": MatmulSpec(400, 1000, 2000, "bipolar", "bipolar", "bit"),
     "few rows": MatmulSpec(33, 1000, 2000, "u2", "i3"),
     "whole words": MatmulSpec(8192, 8192, 2048, "bipolar", "bipolar"),
+    "few tiles, deep K": MatmulSpec(200, 300, 20000, "bipolar", "u2"),
 }
+HOPPER_ONLY = ("few rows", "few tiles, deep K")  # what other kernels have no structures for
+MOST_SPILLED = {"sm_90a": 0, "sm_80": 32, "sm_75": 0, "sm_100a": 0}
+"""Bytes that kernels of a target may spill: the widest of mma.sync put addresses aside while they multiply."""
 
 
 def structure(candidate: Candidate) -> Hashable:
     """What makes kernels differ in more than sizes."""
-    return tuple(item for item in candidate.tile.items() if item[0] in ("rows", "alternate", "cluster", "swapped"))
+    names = ("rows", "warp_rows", "blocks", "alternate", "cluster", "split", "swapped")
+    return tuple(item for item in candidate.tile.items() if item[0] in names)
 
 
 def instruction_columns(candidate: Candidate) -> int:
+    """Of wgmma; of a tile of mma.sync, its columns."""
     return candidate.tile["columns"] * candidate.tile.get("planes", 1)
 
 
@@ -45,21 +50,21 @@ def sample(found: list[Candidate]) -> Iterator[Candidate]:
     yield from chosen.values()
 
 
-def cases() -> list[Any]:
-    hopper = get_target("sm_90a")
-    return [
-        pytest.param(spec, candidate.text, id=f"{name}: {candidate.text}")
-        for name, spec in PROBLEMS.items()
-        for candidate in sample(candidates(spec, hopper)[1])
-    ]
-
-
-CASES = cases()
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    metafunc.parametrize(
+        ("spec", "target", "tile"),
+        [
+            pytest.param(spec, target, candidate.text, id=f"{target}, {name}: {candidate.text}")
+            for target in MOST_SPILLED
+            for name, spec in PROBLEMS.items()
+            if target == "sm_90a" or name not in HOPPER_ONLY
+            for candidate in sample(candidates(spec, get_target(target))[1])
+        ],
+    )
 
 
 @pytest.mark.skipif(find_assembler() is None, reason="no PTX assembler: pip install 'bitmlir[cuda]'")
-@pytest.mark.parametrize(("spec", "tile"), CASES)
-def test_a_tile_assembles_and_spills_nothing(spec: MatmulSpec, tile: str) -> None:
-    bundle = compiler.lower(spec, get_target("sm_90a"), tile=tile)
-    for used in resources(assemble(bundle.stages["ptx"], "sm_90a").log).values():
-        assert used.spill_bytes == 0
+def test_a_tile_assembles_and_keeps_its_registers(spec: MatmulSpec, target: str, tile: str) -> None:
+    bundle = compiler.lower(spec, get_target(target), tile=tile)
+    for used in resources(assemble(bundle.stages["ptx"], target).log).values():
+        assert used.spill_bytes <= MOST_SPILLED[target]

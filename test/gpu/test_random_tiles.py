@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from support import random_planes, run_on_gpu
 
 from bitmlir import compiler, reference
 from bitmlir.dialects.errors import BundleError
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS
 from bitmlir.formats.packed import Packed, unpack
+from bitmlir.formats.tiles import tile_bitmap
 from bitmlir.lowering.targets import get_target
 from bitmlir.runtime.cuda import Device, choose_image
 from bitmlir.spec import MatmulSpec
@@ -31,7 +34,17 @@ def random_spec(rng: np.random.Generator) -> MatmulSpec:
     k = int(rng.choice([rng.integers(1, 400), rng.integers(400, 6000 if m < 1000 else 1500)]))
     lhs, rhs, out = (str(rng.choice(names)) for names in (ENCODINGS, ENCODINGS, RESULTS))
     scaled = out not in ("i32", "bit")
-    return MatmulSpec(m, n, k, lhs, rhs, out, row_scale=scaled, column_scale=scaled)
+    return MatmulSpec(m, n, k, lhs, rhs, out, row_scale=scaled, column_scale=scaled, lhs_tiles=bool(rng.integers(2)))
+
+
+def emptied(rng: np.random.Generator, packed: Packed) -> Packed:
+    """A matrix of whose tiles half have no bits."""
+    planes = packed.planes.copy()
+    words = TILE_BITS // BITS_PER_WORD
+    for row, word in itertools.product(range(0, packed.rows, TILE_ROWS), range(0, planes.shape[-1], words)):
+        if rng.integers(2):
+            planes[:, row : row + TILE_ROWS, word : word + words] = 0
+    return Packed.from_planes(planes, packed.encoding, packed.k)
 
 
 def arguments(rng: np.random.Generator, spec: MatmulSpec) -> dict[str, Any]:
@@ -56,7 +69,10 @@ def test_random_tiles_give_exact_results_on_random_shapes(seed: int, target: str
         "rhs": random_planes(rng, (spec.n, spec.k), str(spec.rhs)),
         **arguments(rng, spec),
     }
-    plain = {name: value for name, value in given.items() if name not in ("lhs", "rhs")}
+    if spec.lhs_tiles:
+        given["lhs"] = emptied(rng, given["lhs"])
+        given["lhs_tiles"] = tile_bitmap(given["lhs"])
+    plain = {name: value for name, value in given.items() if name not in ("lhs", "rhs", "lhs_tiles")}
     if "flip" in plain:
         plain["flip"] = plain["flip"] != 0
     acc = reference.matmul(unpack(given["lhs"]), unpack(given["rhs"]))

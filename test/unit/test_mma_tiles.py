@@ -37,8 +37,8 @@ def test_tiles_that_are_tried_have_as_many_stages_as_fit(target: Target) -> None
 
 
 def test_the_largest_tile_is_there_where_it_fits() -> None:
-    assert LARGE in mma_tiles(get_target("sm_90"))
-    assert replace(LARGE, stages=3) in mma_tiles(get_target("sm_80"))
+    assert replace(LARGE, producers=2) in mma_tiles(get_target("sm_90"))
+    assert replace(LARGE, producers=2, stages=3) in mma_tiles(get_target("sm_80"))
     assert all(tile.columns < 256 for tile in mma_tiles(get_target("sm_75")))
 
 

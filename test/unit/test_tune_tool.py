@@ -107,7 +107,7 @@ def test_the_fastest_tile_is_kept_with_all_timings() -> None:
     assert result.entry.tile == result.job.candidates[1].tile
     assert result.entry.seconds == 1e-6
     timings = result.entry.details["timings"]
-    assert [timing["seconds"] for timing in timings] == [(3e-6,), (1e-6,), (2e-6,)]
+    assert [timing["seconds"] for timing in timings] == [[3e-6], [1e-6], [2e-6]]
     assert {"date", "tools", "clocks", "problem"} <= result.entry.details.keys()
     assert "1 µs with" in tune.summary(result)
     table = TuningTable({"name": "a GPU"}, "a test", (result.entry,))

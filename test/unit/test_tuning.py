@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -279,6 +280,14 @@ def test_the_shipped_table_says_what_it_was_measured_on_and_how() -> None:
     assert SHIPPED.source
     assert all(entry.details["date"] and entry.details["timings"] for entry in SHIPPED.entries)
     assert len({entry.workload for entry in SHIPPED.entries}) == len(SHIPPED.entries)
+
+
+def test_each_shipped_tile_is_the_fastest_of_those_that_were_measured() -> None:
+    for entry in SHIPPED.entries:
+        medians = [
+            (median(timing["seconds"]), timing["tile"]) for timing in entry.details["timings"] if "seconds" in timing
+        ]
+        assert (entry.seconds, entry.tile) == min(medians, key=lambda pair: pair[0])
 
 
 def test_large_products_of_signs_are_compiled_by_the_shipped_table() -> None:

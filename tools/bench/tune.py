@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from bitmlir import compiler
@@ -49,8 +50,8 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """For the table."""
-        known: dict[str, Any] = {"tile": self.candidate.tile, "expected": self.candidate.expected}
-        known |= {"seconds": self.timing.seconds} if self.timing else {}
+        known: dict[str, Any] = {"tile": self.candidate.tile, "expected": _rounded(self.candidate.expected)}
+        known |= {"seconds": [_rounded(seconds) for seconds in self.timing.seconds]} if self.timing else {}
         return known | ({"fault": self.fault} if self.fault else {})
 
 
@@ -143,6 +144,11 @@ def summary(result: Result) -> str:
     return "\n".join(lines + [f"  {o.candidate.text}: {o.fault}" for o in result.outcomes if o.fault])
 
 
+def _rounded(seconds: float) -> float:
+    """To as many digits as a table has: more are noise."""
+    return float(f"{seconds:.4g}")
+
+
 def _measured(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.timing is not None]
 
@@ -205,7 +211,8 @@ class Tuner:
             "clocks": {} if self.session.device is None else read_clocks(self.session.device),
             "timings": [outcome.to_json() for outcome in outcomes],
         }
-        return Entry(job.workload, best.candidate.tile, _median(best), details)
+        assert best.timing is not None
+        return Entry(job.workload, best.candidate.tile, median(map(_rounded, best.timing.seconds)), details)
 
     def _outcome(self, candidate: Candidate, executable: Executable, operands: Operands) -> Outcome:
         calls = operands.bind(executable)
