@@ -144,7 +144,7 @@ class _Emitter:
         chains = chains_of(problem.op.body)
         self.chains = chains[:1] if tile.planes > 1 else chains  # one stands for all that lie side by side
         self.ring = Ring(self.shared, layout.ring, tile.stages, 1, tile.sharers * tile.cluster)
-        self.turns = Turns(self.shared, layout.turns, tile.consumers, GROUP_WARPS)
+        self.turns = Turns(self.shared, layout.turns, tile.consumers, GROUP_WARPS if tile.alternate else GROUP_THREADS)
         warps, registers = tile.multiplying_warps, tile.accumulators
         self.partial_sums = PartialSums(self.shared, layout.partial_sums, tile.split, warps, registers)
         self.staging = layout.staging
@@ -412,7 +412,9 @@ class _Emitter:
         return [list(map(list, zip(*part, strict=True))) for part in grids] if self.tile.swapped else grids
 
     def _pass_turn(self) -> None:
-        if_then((self.thread % LANES).equals(0), lambda: self.turns.pass_on(self.group))
+        # Groups that share buffers pass them on thread by thread; those that alternate only keep out of each other's way.
+        leads = (self.thread % LANES).equals(0) if self.tile.alternate else None
+        if_then(leads, lambda: self.turns.pass_on(self.group))
 
     def _multiply(self, chain: Chain, acc: Grid | None, tile: _OutputTile, at: Position) -> tuple[Grid, Position]:
         """The chain's products on top of acc; the accumulators travel as one struct of registers."""

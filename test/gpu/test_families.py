@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, Spec, str | None]] = {
     "wgmma-swapped": ("sm_90a", MatmulSpec(*FEW_ROWS, "u3", "i2"), "rows=64,columns=16,stages=4,swapped"),
     "wgmma-side-by-side": ("sm_90a", MatmulSpec(*FEW_ROWS, "u3", "i2"), "rows=64,columns=16,stages=4,swapped,planes=3"),
     "wgmma-cluster": ("sm_90a", MatmulSpec(*SMALL, "u2", "bipolar"), "rows=64,columns=64,stages=3,cluster=2"),
+    "wgmma-split": ("sm_90a", MatmulSpec(100, 100, 9000, "u2", "bipolar"), "rows=64,columns=64,stages=3,split=4"),
     "wgmma-bits": ("sm_90a", MatmulSpec(*MANY_TILES, "u2", "i2", "bit"), "rows=64,columns=32,stages=3,alternate"),
     "wgmma-quantised": ("sm_90a", MatmulSpec(*SMALL, "u2", "i2", "u4", **SCALED), "rows=64,columns=64,stages=3"),
     "wgmma-floats": ("sm_90a", MatmulSpec(*SMALL, "u2", "i2", "f16", residual="f32", **SCALED), None),
