@@ -20,18 +20,21 @@ def launch(module: str, kernel: Kernel) -> None:
         for i, value in enumerate(kernel.arguments)
     ]
 
-    def sizes(x: int, y: int, z: int) -> list[ir.Value]:
-        return [arith.constant(ir.IndexType.get(), size) for size in (x, y, z)]
+    def sizes(x: int, y: int = 1, z: int = 1) -> tuple[ir.Value, ir.Value, ir.Value]:
+        index = ir.IndexType.get()
+        return arith.constant(index, x), arith.constant(index, y), arith.constant(index, z)
 
-    cluster = sizes(kernel.cluster, 1, 1) if kernel.cluster > 1 else [None] * 3
+    cluster = sizes(kernel.cluster) if kernel.cluster > 1 else (None, None, None)
     launched = LaunchFuncOp(
         None,
         [],
         [module, kernel.name],
         *sizes(*kernel.grid),
-        *sizes(kernel.threads, 1, 1),
+        *sizes(kernel.threads),
         arguments,
-        **dict(zip(("clusterSizeX", "clusterSizeY", "clusterSizeZ"), cluster, strict=True)),
+        clusterSizeX=cluster[0],
+        clusterSizeY=cluster[1],
+        clusterSizeZ=cluster[2],
         dynamicSharedMemorySize=arith.constant(i32(), kernel.shared_bytes),
     )
     if kernel.overlaps:

@@ -412,7 +412,7 @@ class _Emitter:
         return [list(map(list, zip(*part, strict=True))) for part in grids] if self.tile.swapped else grids
 
     def _pass_turn(self) -> None:
-        # Groups that share buffers pass them on thread by thread; those that alternate only keep out of each other's way.
+        # Groups that share buffers pass them on thread by thread; those that alternate just keep out of the way.
         leads = (self.thread % LANES).equals(0) if self.tile.alternate else None
         if_then(leads, lambda: self.turns.pass_on(self.group))
 
