@@ -31,7 +31,7 @@ from bitmlir.lowering.gpu.memory import (
     store,
     store_past_l1,
 )
-from bitmlir.lowering.gpu.top import Scores, keep_best
+from bitmlir.lowering.gpu.top import Lists
 from bitmlir.lowering.instructions import LANES_PER_ROW
 from bitmlir.lowering.vectors import apply, as_vector, joined, lane_numbers, splat, vector_of
 
@@ -171,13 +171,14 @@ class ThreadTile:
     def store(self, ready: Callable[[], None] = lambda: None) -> None:
         """Run the body on the thread's elements and store what it yields; `ready` is called after the products."""
         elements = Elements(self.op.body, self)
+        lists = self._lists(self.op) if isinstance(self.op, bit.PlaneSearchOp) else None
         elements.run_products()
         ready()
-        if_then(self.finishes, lambda: self._store(elements))
+        if_then(self.finishes, lambda: self._store(elements, lists))
 
-    def _store(self, elements: Elements) -> None:
-        if isinstance(self.op, bit.PlaneSearchOp):
-            self._keep_best(elements, self.op)
+    def _store(self, elements: Elements, lists: Lists | None) -> None:
+        if lists is not None:
+            self._keep_best(elements, lists)
         elif self.bulk is not None:
             self._store_bulk(elements, self.bulk)
         elif self.op.out_sums is None:
@@ -190,7 +191,15 @@ class ThreadTile:
         bound = self.row_bound if axis == "row" else self.column_bound
         return None if bound is None else self._position(axis, slot) + lane < bound
 
-    def _keep_best(self, elements: Elements, op: bit.PlaneSearchOp) -> None:
+    def _lists(self, op: bit.PlaneSearchOp) -> Lists:
+        """The lists of a search for the thread's rows."""
+        across = self.paired == "column"
+        rows = [self._position("row", r) + lane for r in range(self.row_slots) for lane in range(1 if across else PAIR)]
+        distances = (1, 2) if across else (4, 8, 16)  # of the lanes that share a row of the accumulator, or a column
+        assert not isinstance(self.row_bound, Scalar)  # a search has no groups
+        return Lists(op, self.pointers[op.out], rows, (self.row_bound, self.column_bound), distances)
+
+    def _keep_best(self, elements: Elements, lists: Lists) -> None:
         """Put the thread's scores, row by row, into the lists of a search."""
         across = self.paired == "column"
         of_rows: dict[tuple[int, int], list[tuple[Scalar, Scalar]]] = {}
@@ -199,11 +208,7 @@ class ThreadTile:
             column = self._position("column", c) + (lane if across else 0)
             row = (r, 0 if across else lane)
             of_rows.setdefault(row, []).append((Scalar(vector.extract(pair, [], [lane])), column))
-        assert not isinstance(self.row_bound, Scalar)  # a search has no groups
-        rows = [self._position("row", r) + lane for r, lane in of_rows]
-        distances = (1, 2) if across else (4, 8, 16)  # of the lanes that share a row of the accumulator, or a column
-        scores = Scores(rows, list(of_rows.values()), self.row_bound, self.column_bound, distances)
-        keep_best(op, self.pointers[op.out], scores)
+        lists.keep_best([of_rows[row] for row in sorted(of_rows)])
 
     def _store_plain(self, elements: Elements) -> None:
         columns = ir.MemRefType(self.op.out.type).shape[-1]

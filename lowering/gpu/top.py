@@ -5,14 +5,13 @@ on to the second, and so forth. Whatever the order in which warps do so, each pl
 that came by, which are all but those that stayed in the places before it: the list ends sorted and exact.
 
 Most keys are less than the last of a list that has seen some thousand columns. A warp therefore looks at the last place
-first, and takes its columns' best one by one only until they are less.
+first, if it can before its products are there, and takes its columns' best one by one only until they are less.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mlir import ir
 from mlir.dialects import arith, llvm, nvvm
@@ -32,72 +31,72 @@ from bitmlir.lowering.gpu.memory import (
 )
 from bitmlir.lowering.keys import key_of, rank_of, unsigned_score
 
-__all__ = ["Scores", "build_ranks_kernel", "keep_best"]
+__all__ = ["Lists", "build_ranks_kernel"]
 
 _THREADS = 256  # of a block that takes keys apart
 _KEY_BYTES = 8
+_FEW_ROWS = 4  # of a thread, for which it has registers while it multiplies
+
+Scores = Sequence[Sequence[tuple[Scalar, Scalar]]]
+"""For each row that a thread holds the scores that it has of it, each with its column."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The scores that a thread holds, for some rows that it shares with other lanes of its warp.
+class Lists:
+    """The lists of the rows that a thread shares with other lanes of its warp. All lanes call its methods together."""
 
-    of_rows[r] are the scores in rows[r], each with its column. The bounds are the matrix's sizes where rows or columns
-    may lie past them, else None. distances: by which the numbers of the lanes differ that share the rows.
-    """
+    def __init__(
+        self,
+        op: bit.PlaneSearchOp,
+        out: ir.Value,
+        rows: Sequence[Scalar],
+        bounds: tuple[int | None, int | None],
+        distances: tuple[int, ...],
+    ) -> None:
+        """Find the lists, which `out` points to as memref<MxCxi64>, and look at them if they are few.
 
-    rows: Sequence[Scalar]
-    of_rows: Sequence[Sequence[tuple[Scalar, Scalar]]]
-    row_bound: int | None
-    column_bound: int | None
-    distances: tuple[int, ...]
+        bounds: the matrix's sizes where rows or columns may lie past them, else None. distances: by which the numbers
+        of the lanes differ that share the rows.
+        """
+        self.op, self.count, self.rows, self.distances = op, op.count, rows, distances
+        self.row_bound, self.column_bound = bounds
+        inside = [row if self.row_bound is None else row.minimum(self.row_bound - 1) for row in rows]
+        self.is_first = (thread_index() & sum(distances)).equals(0)  # of the lanes that share the rows
+        self.lists = [offset(out, row.to_i64() * (self.count * _KEY_BYTES), GLOBAL) for row in inside]
+        self.least = self._look() if len(rows) <= _FEW_ROWS else None
 
-    def has_row(self, r: int) -> Scalar:
+    def _look(self) -> list[Scalar]:
+        """The scores in the last places."""
+        return [(self._last_key(r) >> 32).to_i32() for r in range(len(self.rows))]
+
+    def keep_best(self, scores: Scores) -> None:
+        """Put scores into their rows' lists where they are good enough."""
+        if_then(self._may_have_some(scores), lambda: self._insert_all(scores))
+
+    def _has_row(self, r: int) -> Scalar:
         """Whether a row lies inside the matrix."""
         return const(1, i1()) if self.row_bound is None else self.rows[r] < self.row_bound
 
-    def if_inside(self, column: Scalar, value: Scalar) -> Scalar:
+    def _if_inside(self, column: Scalar, value: Scalar) -> Scalar:
         """A value, or 0 for a column outside the matrix."""
         return value if self.column_bound is None else select(column < self.column_bound, value, 0)
 
-
-def keep_best(op: bit.PlaneSearchOp, out: ir.Value, scores: Scores) -> None:
-    """Put a thread's scores into their rows' lists where they are good enough; `out` points to memref<MxCxi64>."""
-    best = _Best(op, out, scores)
-    if_then(best.may_have_some(), best.insert_all)
-
-
-class _Best:
-    """The lists of a thread's rows. All lanes of a warp call its methods together."""
-
-    def __init__(self, op: bit.PlaneSearchOp, out: ir.Value, scores: Scores) -> None:
-        self.op, self.scores, self.count = op, scores, op.count
-        last_row = None if scores.row_bound is None else scores.row_bound - 1
-        rows = [row if last_row is None else row.minimum(last_row) for row in scores.rows]
-        self.is_first = (thread_index() & sum(scores.distances)).equals(0)  # of the lanes that share the rows
-        self.lists = [offset(out, row.to_i64() * (self.count * _KEY_BYTES), GLOBAL) for row in rows]
-
-    def may_have_some(self) -> Scalar:
+    def _may_have_some(self, scores: Scores) -> Scalar:
         """Whether a lane of the warp has a score as good as that in the last place of its row's list."""
         found = const(0, i1())
-        for r in range(len(self.lists)):
-            numbers = (
-                self.scores.if_inside(column, unsigned_score(score, self.op.order))
-                for score, column in self.scores.of_rows[r]
-            )
-            is_good = functools.reduce(_greater, numbers) >= (self._last_key(r) >> 32).to_i32()
-            found = found | (is_good & self.scores.has_row(r))
+        for r, least in enumerate(self.least or self._look()):
+            numbers = (self._if_inside(column, unsigned_score(score, self.op.order)) for score, column in scores[r])
+            found = found | ((functools.reduce(_greater, numbers) >= least) & self._has_row(r))
         return _any_lane(found)
 
-    def insert_all(self) -> None:
+    def _insert_all(self, scores: Scores) -> None:
         """Insert the best, the second best and so on, of all rows at a time, until none of them belongs into a list."""
 
         def insert_next(carried: Carried) -> Carried:
             number, _, *before = map(Scalar, carried)
             found, some = [], const(0, i1())
             for r, key_before in enumerate(before):
-                key = self._best_below(r, key_before)
-                is_good = (self._last_key(r) < key) & self.scores.has_row(r)
+                key = self._best_below(scores[r], key_before)
+                is_good = (self._last_key(r) < key) & self._has_row(r)
                 if_then(is_good & self.is_first, functools.partial(self._insert, r, key))
                 found.append(key.value)
                 some = some | is_good
@@ -109,15 +108,15 @@ class _Best:
         above_all = const(-1, i64()).value
         while_loop([const(0).value, const(1, i1()).value, *[above_all] * len(self.lists)], goes_on, insert_next)
 
-    def _best_below(self, r: int, bound: Scalar) -> Scalar:
+    def _best_below(self, scores: Sequence[tuple[Scalar, Scalar]], bound: Scalar) -> Scalar:
         """The greatest key of a row that is less than the bound, among the lanes that share it; 0 if there is none."""
 
         def key(score: Scalar, column: Scalar) -> Scalar:
             number = key_of(score, column, self.op.order)
-            return self.scores.if_inside(column, select(number < bound, number, 0))
+            return self._if_inside(column, select(number < bound, number, 0))
 
-        best = functools.reduce(_greater, (key(*score) for score in self.scores.of_rows[r]))
-        for distance in self.scores.distances:
+        best = functools.reduce(_greater, (key(*score) for score in scores))
+        for distance in self.distances:
             low, high = (shuffle_xor(half, distance) for half in (best.to_i32(), (best >> 32).to_i32()))
             best = _greater(best, low.to_i64() | (high.to_i64() << 32))
         return best
