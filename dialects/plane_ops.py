@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import body_fault, count_fault, memref_fault, tile_fault, yield_fault
-from bitmlir.dialects.layout import BITS_PER_WORD, tile_counts, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, LARGEST_SIZE, tile_counts, words_per_row
 from bitmlir.dialects.ops import (
     Attr,
     DialectOp,
@@ -178,6 +179,8 @@ def _plane_factors_fault(op: PlaneProduct, lhs_batch: Sequence[str] = (), rhs_ba
         shape = ("P", *batch, "R", words_per_row(k))
         if fault := memref_fault(value.type, name, shape, context=f" for K = {k}"):
             return fault
+        if math.prod(ir.MemRefType(value.type).shape[1:-1]) > LARGEST_SIZE:
+            return f"{name} must have at most {LARGEST_SIZE} rows in all, but is {value.type}"
     return None
 
 
@@ -428,10 +431,15 @@ def plane_search(
     return op
 
 
+_SWIZZLES = (32, 64, 128)  # bytes
+_LARGEST_BOX = 256
+
+
 @dialect.op("tensor_map")
 class TensorMapOp(DialectOp):
-    """A TMA descriptor over planes memref<PxRxWxi32>, read in boxes of (words, rows, planes) with a 128-byte swizzle;
-    or over memref<PxBxRxWxi32>, in boxes of (words, rows, matrices, planes).
+    """A TMA descriptor over planes memref<PxRxWxi32>, read in boxes of (words, rows, planes); over a batch of them,
+    memref<PxBxRxWxi32>, in boxes of (words, rows, matrices, planes); or over a result memref<MxNxT>, written in boxes
+    of (columns, rows, 1). Boxes are swizzled over their width.
 
     Source: CUDA driver API, cuTensorMapEncodeTiled.
     """
@@ -449,6 +457,13 @@ class TensorMapOp(DialectOp):
             count, sizes = 4, "four sizes (words, rows, matrices, planes)"
         if not isinstance(self.box, ir.DenseI64ArrayAttr) or len(self.box) != count:
             return f"box must be {sizes}, but is {self.box}"
+        element = ir.MemRefType(self.source.type).element_type
+        width = self.box[0] * (element.width if isinstance(element, (ir.IntegerType, ir.FloatType)) else 0) // 8
+        if width not in _SWIZZLES or not all(1 <= size <= _LARGEST_BOX for size in self.box):
+            return (
+                f"a box must be 32, 64 or 128 bytes wide and have sizes from 1 to {_LARGEST_BOX}, but is {self.box} of "
+                f"{element}"
+            )
         return None
 
     @classmethod

@@ -129,6 +129,7 @@ _TILE_SECONDS = 0.1e-6  # from the last product of a tile to the first one of th
 
 # Clocks that a thread spends on an element of the result: those of its arithmetic, and for each byte that it stores.
 _PACKED_CLOCKS, _PLAIN_CLOCKS, _BYTE_CLOCKS = 21.0, 38.0, 3.5
+_SEARCH_CLOCKS = 24.0  # on a score, nearly all of which are passed over
 _SCATTERED = 1.6  # times as long where lanes store on their own
 
 # The share of its rate that mma.sync reaches at most, and with each warp that multiplies: others fetch fragments.
@@ -194,6 +195,8 @@ class CostModel:
     @cached_property
     def store_clocks(self) -> float:
         """Clocks that a thread spends on an element of the result."""
+        if isinstance(self.problem.op, bit.PlaneSearchOp):
+            return _SEARCH_CLOCKS
         if self.problem.packed:
             return _PACKED_CLOCKS * _result_planes(self.problem) ** 0.5
         return _PLAIN_CLOCKS + _BYTE_CLOCKS * element_bytes(self.problem.out_type.element_type)
@@ -275,7 +278,8 @@ class CostModel:
         paced_by = max(paces, key=lambda name: paces[name])
         elements = tile.rows * columns // (tile.sharers * GROUP_THREADS)  # of a thread
         store = elements * self.store_clocks / clock
-        store *= 1 if problem.packed or stores_in_bulk(problem, tile) else _SCATTERED
+        scatters = not problem.packed and not stores_in_bulk(problem, tile)
+        store *= _SCATTERED if scatters and not isinstance(problem.op, bit.PlaneSearchOp) else 1
         store *= max(1.0, tile.sharers / 2)  # the groups that share a tile take turns
         if tile.split > 1:
             sent = tile.rows * columns * 4 * (tile.split - 1) // tile.split
@@ -322,7 +326,8 @@ class CostModel:
         paced_by = max(paces, key=lambda name: paces[name])
         elements = tile.warp_rows * tile.warp_columns // LANES  # of a thread
         of_bytes = _MMA_CLOCKS + _MMA_BYTE_CLOCKS * element_bytes(problem.out_type.element_type)
-        store_clocks = self.store_clocks if problem.packed else of_bytes
+        is_plain = not problem.packed and not isinstance(problem.op, bit.PlaneSearchOp)
+        store_clocks = of_bytes if is_plain else self.store_clocks
         steps, blocks = self._steps(problem.chains), min(tiles_in_all, machine.multiprocessors * together)
         waves = ceil_div(tiles_in_all, blocks)
         return _Schedule(

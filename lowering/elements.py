@@ -17,9 +17,10 @@ from mlir import ir
 from bitmlir.dialects import bit
 from bitmlir.dialects.types import constant_of
 
-__all__ = ["Chain", "ChainLink", "ElementBuilder", "Elements", "Grid", "chains_of"]
+__all__ = ["Chain", "ChainLink", "ElementBuilder", "Elements", "Grid", "chains_of", "is_zero"]
 
 Grid = list[list[ir.Value]]  # [row slot][column slot]
+_WIDTH = 32  # bits of an accumulator
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class Elements:
         }
         self._read: dict[ir.Value, None] = {}  # numbers that depend on memory
         self._values: dict[tuple[ir.Value, int | None, int | None], ir.Value] = {}
+        self._multiplied = False
         for op in body.operations:
             axes = frozenset().union(*(self._axes.get(v, frozenset()) for v in op.operation.operands))
             axes = frozenset({"row", "column"}) if isinstance(op, bit.PlaneProductOp) else axes
@@ -146,15 +148,19 @@ class Elements:
     def run_products(self) -> None:
         """Build the body's plane products, in order."""
         for chain in chains_of(self.body):
-            grid = self.builder.product(chain, None if _is_zero(chain.first) else self._grid(chain.first))
+            grid = self.builder.product(chain, None if is_zero(chain.first) else self._grid(chain.first))
             for r, values in enumerate(grid):
                 for c, value in enumerate(values):
                     self._values[chain.last.result, r, c] = value
+        self._multiplied = True
 
     def loaded(self, axis: str) -> list[ir.Value]:
-        """Numbers that are read from memory at one axis alone, or computed from such, and meet the other axis next."""
+        """Numbers that are read from memory at one axis alone, or computed from such, and meet the other axis next.
+
+        What products are added to is none of them: it is needed before anything could be staged.
+        """
         found: dict[ir.Value, None] = {}
-        for op in self.body.operations:
+        for op in (op for op in self.body.operations if not isinstance(op, bit.PlaneProductOp)):
             others = [self._axes.get(value) for value in (*op.operation.results, *op.operation.operands)]
             if any(axes != {axis} for axes in others if axes) or not op.operation.results:
                 operands = (v for v in op.operation.operands if v in self._read and self._axes.get(v) == {axis})
@@ -172,7 +178,7 @@ class Elements:
 
     def _staged(self, value: ir.Value, row: int, column: int) -> ir.Value | None:
         axes = self._axes.get(value, frozenset())
-        if len(axes) != 1:
+        if len(axes) != 1 or not self._multiplied:
             return None
         (axis,) = axes
         return self.builder.staged(value, axis, row if axis == "row" else column)
@@ -225,14 +231,15 @@ def _link(op: bit.PlaneProductOp, before: ir.Value) -> ChainLink | None:
             return None
         owner = value.owner.operation
         operands = list(owner.operands)
-        if owner.name == "arith.shli" and (by := constant_of(operands[1])) is not None:
+        if owner.name == "arith.shli" and (by := constant_of(operands[1])) is not None and link.shift + by < _WIDTH:
             link, value = replace(link, shift=link.shift + by), operands[0]
-        elif owner.name == "arith.subi" and _is_zero(operands[0]):
+        elif owner.name == "arith.subi" and is_zero(operands[0]):
             link, value = replace(link, negate=not link.negate), operands[1]
         else:
             return None
     return link if len(list(before.uses)) == 1 else None
 
 
-def _is_zero(value: ir.Value) -> bool:
+def is_zero(value: ir.Value) -> bool:
+    """Whether a value is the constant 0."""
     return constant_of(value) == 0

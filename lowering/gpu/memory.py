@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mlir import ir
 from mlir.dialects import gpu, llvm, nvvm, vector
 
-from bitmlir.lowering.emit import Scalar, const, i32
+from bitmlir.lowering.emit import Scalar, const, i32, i64
 
 __all__ = [
     "GLOBAL",
@@ -32,6 +32,7 @@ GLOBAL, SHARED, SHARED_CLUSTER = 1, 3, 7  # NVPTX address spaces; the last is th
 _SHARED_SYMBOL = "shared_memory"
 _SHARED_ALIGNMENT = 1024  # what the 128-byte swizzle of TMA and wgmma repeats over (PTX ISA, swizzling modes)
 _DYNAMIC = -(2**31)  # llvm.getelementptr's mark for "this index is an operand"
+_MOST_STATIC = 1 << 28  # what its other indices end below: they have 29 bits
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def pointer(space: int = 0) -> ir.Type:
 def offset(base: ir.Value, distance: Scalar | int, space: int) -> ir.Value:
     """base plus a distance in bytes."""
     byte = ir.TypeAttr.get(ir.IntegerType.get_signless(8))
+    if isinstance(distance, int) and abs(distance) >= _MOST_STATIC:
+        distance = const(distance, i64())
     if isinstance(distance, int):
         if distance == 0:
             return base

@@ -23,6 +23,7 @@ _MOST_STAGES = 6
 _PRODUCERS = 2  # that keep up with the warps that multiply
 _STAGING_BYTES = 8 << 10  # what most products need at most for staged values
 _MOST_WARPS = 32  # of a block
+_MOST_BLOCKS = 8  # that share a multiprocessor
 _SCHEDULERS = 4  # of a multiprocessor, each with a quarter of its registers and of its warps
 _REGISTERS, _MOST_REGISTERS = 512, 255  # 32-bit registers of a scheduler for each lane; of a thread at most
 _SPARE_REGISTERS = 8  # what a consumer needs beside accumulators and fragments
@@ -100,35 +101,35 @@ def mma_tile_fault(tile: MmaTile, target: Target) -> str | None:
     Example:
         >>> from bitmlir.lowering.targets import get_target
         >>> mma_tile_fault(MmaTile(128, 256, 64, 64, stages=5), get_target("sm_90"))
-        '245872 bytes of shared memory a block, of 232448'
+        'a block would have 245872 bytes of shared memory, of 232448: use fewer stages or blocks'
     """
     mma = get_instruction(target.instruction or "")
     lhs, rhs = group_rows(mma.lhs), group_rows(mma.rhs)
     if any(size < 1 or max(size, TILE_ROWS) % min(size, TILE_ROWS) for size in (tile.rows, tile.columns)):
-        return f"{tile.rows}×{tile.columns} does not fit {TILE_ROWS}×{TILE_ROWS} elements, which bitmaps count by"
+        return f"rows and columns must divide {TILE_ROWS} or be multiples of it, but are {tile.rows} and {tile.columns}"
     if min(tile.warp_rows, tile.warp_columns) < 1 or tile.rows % tile.warp_rows or tile.columns % tile.warp_columns:
         return f"{tile.rows}×{tile.columns} cannot be cut into parts of {tile.warp_rows}×{tile.warp_columns}"
     if tile.warp_rows % lhs or tile.warp_columns % rhs or tile.warp_columns % BITS_PER_WORD:
         return f"a warp's part must be a multiple of {lhs}×{max(rhs, BITS_PER_WORD)}"
     if tile.producers < 1 or tile.producers & (tile.producers - 1):
         return f"{tile.producers} producers are no power of two"
-    if tile.stages < 2 or tile.blocks < 1 or tile.band < 1:
-        return "a ring has two stages or more; blocks and band count from one"
+    if tile.stages < 2 or tile.band < 1 or not 1 <= tile.blocks <= _MOST_BLOCKS:
+        return f"stages must be at least 2, band at least 1, and blocks 1 to {_MOST_BLOCKS}"
     if (warps := tile.consumers + tile.producers) > _MOST_WARPS:
-        return f"{warps} warps a block, of {_MOST_WARPS}"
+        return f"a block would have {warps} warps, of at most {_MOST_WARPS}: use fewer producers, or larger parts"
     at_once = tile.producers * LANES // CHUNKS
     if at_once > min(tile.rows, tile.columns):
         return f"{tile.producers} producers copy {at_once} rows at a time, more than the tile has"
     barriers = 1 + NumberedRing.barriers(tile.stages) + NumberedRing.barriers(STAGED_TILES)
     if target.copy == "load" and barriers > NUMBERED_BARRIERS:
-        return f"{barriers} barriers a block, of {NUMBERED_BARRIERS}"
+        return f"a block would have {barriers} barriers, of at most {NUMBERED_BARRIERS}: use fewer stages"
     if tile.shared_bytes > (room := _room(tile, target)):
-        return f"{tile.shared_bytes} bytes of shared memory a block, of {room}"
+        return f"a block would have {tile.shared_bytes} bytes of shared memory, of {room}: use fewer stages or blocks"
     accumulators = tile.warp_rows * tile.warp_columns // LANES * (1 if "and" in target.operations else 2)
     fragments = LDMATRIX_CORES * (tile.warp_rows // lhs + tile.warp_columns // rhs) * (1 if mma.bits == 1 else 2)
     needed = accumulators + fragments + _SPARE_REGISTERS
     if needed > tile.registers:
-        return f"{needed} registers a thread, of {tile.registers}"
+        return f"a thread would need {needed} registers, of {tile.registers}: use smaller parts or fewer blocks"
     return None
 
 

@@ -200,7 +200,9 @@ def _split_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) -> str 
     if tile.planes == 1 and len(problem.chains) > 1:
         return "K is split where the planes make up one sum, or lie side by side"
     if wgmma_placement(problem, tile).is_persistent:
-        return "K is split where the result has fewer tiles than there are clusters of blocks"
+        return (
+            "K is split where the result has no more tiles than there are clusters of blocks at once: use larger tiles"
+        )
     return None
 
 

@@ -103,6 +103,7 @@ class MemoryRing(Ring):
 
     def finish_filling(self) -> None:
         """Wait for the copies under way: a thread that has ended would not arrive for them."""
+        nvvm.cp_async_commit_group()
         nvvm.cp_async_wait_group(ir.IntegerAttr.get(i32(), 0))
 
 

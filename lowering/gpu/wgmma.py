@@ -409,7 +409,7 @@ class _Emitter:
         """The grids of the planes that lie side by side, turned as the result has them."""
         width = len(grid[0]) // self.tile.planes
         grids = [[row[i * width : (i + 1) * width] for row in grid] for i in range(self.tile.planes)]
-        return [list(map(list, zip(*part, strict=True))) for part in grids] if self.tile.swapped else grids
+        return list(map(_turned, grids)) if self.tile.swapped else grids
 
     def _pass_turn(self) -> None:
         # Groups that share buffers pass them on thread by thread; those that alternate just keep out of the way.
@@ -455,7 +455,7 @@ class _Emitter:
         slots = self.mma.accumulator.slots
         initial = llvm.mlir_zero(accumulator_type(self.mma))
         if acc is not None:
-            given = ungroup_pairs(acc, slots)
+            given = ungroup_pairs(_turned(acc) if self.tile.swapped else acc, slots)
             if self.tile.split > 1:  # one block brings in what the products are added to
                 given = [select(self.rank.equals(0), Scalar(value), 0).value for value in given]
             initial = join_registers(self.mma, given)
@@ -480,3 +480,8 @@ class _Emitter:
             return
 
         if_then(thread < self.tile.cluster, lambda: arrive_at(barrier_address, thread))
+
+
+def _turned(grid: Grid) -> Grid:
+    """Rows as columns: between the result and the instruction on swapped sides."""
+    return [list(row) for row in zip(*grid, strict=True)]

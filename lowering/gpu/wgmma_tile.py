@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bitmlir.lowering.elements import Chain
+from bitmlir.lowering.elements import Chain, is_zero
 from bitmlir.lowering.gpu.bulk_store import BulkStore
 from bitmlir.lowering.gpu.matrices import Placement
 from bitmlir.lowering.gpu.memory import element_bytes
@@ -118,7 +118,10 @@ class WgmmaTile:
 
 
 def stackable(chains: list[Chain]) -> int:
-    """How many planes of lhs can be multiplied side by side: those of chains that differ in nothing else; else 1."""
+    """How many planes of lhs can be multiplied side by side: those of chains from zero on that differ in nothing else;
+    else 1."""
+    if not chains or not all(is_zero(chain.first) for chain in chains):
+        return 1
     shapes = [[(link.shift, link.negate, [pair[1] for pair in link.pairs]) for link in c.links] for c in chains]
     planes = [{pair[0] for pair in chain.pairs} for chain in chains]
     same = all(shape == shapes[0] for shape in shapes)

@@ -272,6 +272,10 @@ func.func @tensor_map(%planes: memref<1x8x4xi32>, %flat: memref<8xi32>, %batch: 
   %b = "bit.tensor_map"(%planes) {box = array<i64: 32, 64>} : (memref<1x8x4xi32>) -> !llvm.ptr
   // expected-error @below {{box must be four sizes (words, rows, matrices, planes), but is array<i64: 32, 64, 1>}}
   %c = "bit.tensor_map"(%batch) {box = array<i64: 32, 64, 1>} : (memref<1x3x8x4xi32>) -> !llvm.ptr
+  // expected-error @below {{a box must be 32, 64 or 128 bytes wide and have sizes from 1 to 256, but is array<i64: 12, 64, 1> of i32}}
+  %d = "bit.tensor_map"(%planes) {box = array<i64: 12, 64, 1>} : (memref<1x8x4xi32>) -> !llvm.ptr
+  // expected-error @below {{a box must be 32, 64 or 128 bytes wide and have sizes from 1 to 256, but is array<i64: 32, 257, 1> of i32}}
+  %e = "bit.tensor_map"(%planes) {box = array<i64: 32, 257, 1>} : (memref<1x8x4xi32>) -> !llvm.ptr
   return
 }
 
@@ -316,5 +320,20 @@ func.func @k(%x: memref<1x8x4xi32>, %out: memref<8x8xi32>) {
     gpu.yield %v : i32
   }) {bitwise = #bit.bitwise<"and">, k = 40.0 : f32, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<8x8xi32>) -> ()
+  return
+}
+
+// -----
+
+// --- too many rows ---
+
+func.func @rows(%x: memref<1x9000000000x4xi32>, %w: memref<1x8x4xi32>, %out: memref<9000000000x8xi32>) {
+  // expected-error @below {{lhs must have at most 134217728 rows in all, but is memref<1x9000000000x4xi32>}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    gpu.yield %zero : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+    : (memref<1x9000000000x4xi32>, memref<1x8x4xi32>, memref<9000000000x8xi32>) -> ()
   return
 }
