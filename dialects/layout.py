@@ -11,6 +11,7 @@ __all__ = [
     "SMALLEST_SCALE",
     "TILE_BITS",
     "TILE_ROWS",
+    "ceil_div",
     "tile_counts",
     "words_per_row",
 ]
@@ -24,6 +25,11 @@ TILE_ROWS = 128  # rows of an operand that a thread block keeps together: one bi
 TILE_BITS = 1024  # elements of a row: one 128-byte line of shared memory in the TMA swizzle
 
 
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
 def words_per_row(k: int) -> int:
     """Words that a row of k bits takes: 4·⌈k/128⌉.
 
@@ -31,7 +37,7 @@ def words_per_row(k: int) -> int:
         >>> words_per_row(128), words_per_row(129)
         (4, 8)
     """
-    return -(-k // ROW_ALIGNMENT) * (ROW_ALIGNMENT // BITS_PER_WORD)
+    return ceil_div(k, ROW_ALIGNMENT) * (ROW_ALIGNMENT // BITS_PER_WORD)
 
 
 def tile_counts(shape: tuple[int, int]) -> tuple[int, int]:
@@ -42,4 +48,4 @@ def tile_counts(shape: tuple[int, int]) -> tuple[int, int]:
         (2, 1)
     """
     rows, k = shape
-    return -(-rows // TILE_ROWS), -(-k // TILE_BITS)
+    return ceil_div(rows, TILE_ROWS), ceil_div(k, TILE_BITS)

@@ -13,7 +13,7 @@ from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import body_fault, count_fault, memref_fault, tile_fault, yield_fault
-from bitmlir.dialects.layout import BITS_PER_WORD, LARGEST_SIZE, tile_counts, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, LARGEST_SIZE, ceil_div, tile_counts, words_per_row
 from bitmlir.dialects.ops import (
     Attr,
     DialectOp,
@@ -103,7 +103,7 @@ class PlaneMatmulOp(DialectOp):
         if bitwise_name(self.bitwise) != "and":
             return f'tile bitmaps need the bit operation "and", but it is "{bitwise_name(self.bitwise)}"'
         row_tiles, k_tiles = tile_counts((rows, k))
-        return memref_fault(tiles.type, name, (planes, row_tiles, -(-k_tiles // BITS_PER_WORD)))
+        return memref_fault(tiles.type, name, (planes, row_tiles, ceil_div(k_tiles, BITS_PER_WORD)))
 
 
 @dialect.op("plane_grouped_matmul")

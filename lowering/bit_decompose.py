@@ -13,7 +13,7 @@ from mlir.dialects import arith, func, memref
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.faults import ELEMENTS
-from bitmlir.dialects.layout import BITS_PER_WORD, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
 from bitmlir.lowering.passes import Pass, fail
 from bitmlir.lowering.schedule import (
     Negate,
@@ -120,7 +120,7 @@ def _part_types(type_: ir.Type, tiles: bool) -> dict[str, ir.MemRefType]:
         if not tiles:
             return {"values": ir.MemRefType.get(shaped.shape, shaped.element_type)}
         planes, rows, k_tiles = shaped.shape
-        return {"tiles": ir.MemRefType.get([planes, rows, -(-k_tiles // BITS_PER_WORD)], _i32())}
+        return {"tiles": ir.MemRefType.get([planes, rows, ceil_div(k_tiles, BITS_PER_WORD)], _i32())}
     *rows, k = shaped.shape
     parts = {
         "planes": ir.MemRefType.get([encoding.bits, *rows, words_per_row(k)], _i32()),

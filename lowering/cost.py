@@ -18,12 +18,12 @@ from mlir import ir
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
-from bitmlir.dialects.layout import TILE_BITS
+from bitmlir.dialects.layout import TILE_BITS, ceil_div
 from bitmlir.lowering.elements import Chain
 from bitmlir.lowering.gpu.matrices import most_tiles
 from bitmlir.lowering.gpu.memory import element_bytes
 from bitmlir.lowering.gpu.mma_tile import MmaTile
-from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
+from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
 from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, stores_in_bulk, wgmma_placement

@@ -11,7 +11,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["INSTRUCTIONS", "WGMMA_COLUMNS", "FragmentLayout", "MmaInstruction", "get_instruction", "wgmma"]
+__all__ = [
+    "CORE_BITS",
+    "CORE_ROWS",
+    "INSTRUCTIONS",
+    "LANES",
+    "LANES_PER_ROW",
+    "WGMMA_COLUMNS",
+    "FragmentLayout",
+    "MmaInstruction",
+    "get_instruction",
+    "wgmma",
+]
 
 LANES = 32
 LANES_PER_ROW = 4  # four neighbouring lanes share a row in every fragment below

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mlir import ir
 from mlir.dialects import func, memref
 
+from bitmlir.dialects.layout import ceil_div
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i64, index
 
 __all__ = [
@@ -51,8 +52,8 @@ def task_rows(words_per_row: int, rows: int, step: int = 1) -> int:
         >>> task_rows(words_per_row=2048 * 64, rows=2048, step=2)
         8
     """
-    wanted = min(-(-_TASK_WORDS // max(words_per_row, 1)), rows)
-    return -(-wanted // step) * step
+    wanted = min(ceil_div(_TASK_WORDS, max(words_per_row, 1)), rows)
+    return ceil_div(wanted, step) * step
 
 
 def kernel_function(

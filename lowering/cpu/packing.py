@@ -11,7 +11,7 @@ from mlir import ir
 from mlir.dialects import arith, math, vector
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.layout import BITS_PER_WORD
+from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
 from bitmlir.lowering.codes import Quantiser, code_of, safe_scale, value_of, widened
 from bitmlir.lowering.cpu.kernel import Arrays, Kernel, kernel_function, loop, loop_with, read, task_rows, write
 from bitmlir.lowering.cpu.vectors import LANES, lanes_below, load
@@ -106,7 +106,7 @@ def _unpack_row(op: bit.PlaneUnpackOp, arrays: Arrays, row: Scalar) -> None:
         loop(0, elements, 1, unpack_element)
 
     k = out_type.shape[1]
-    _each_word(k, -(-k // BITS_PER_WORD), unpack_word)
+    _each_word(k, ceil_div(k, BITS_PER_WORD), unpack_word)
 
 
 def _each_word(k: int, words: int, body: Callable[[Scalar, int], None]) -> None:

@@ -17,7 +17,7 @@ from mlir import ir
 from mlir.dialects import arith, memref
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS, ceil_div
 from bitmlir.lowering.cpu.block import Block
 from bitmlir.lowering.cpu.kernel import Arrays, Kernel, kernel_function, loop, loop_with, read, task_rows, write
 from bitmlir.lowering.cpu.popcount import ChainTable, PlaneCounter
@@ -108,7 +108,7 @@ class _Problem:
     def panel_columns(self) -> int:
         """Columns of a panel and of a block: fewer for narrow results, but whole words of packed ones."""
         together = BITS_PER_WORD if self.is_packed else LANES
-        return min(-(-self.rhs_shape[1] // together) * together, _VECTORS * LANES)
+        return min(ceil_div(self.rhs_shape[1], together) * together, _VECTORS * LANES)
 
     @property
     def panel(self) -> list[int]:
@@ -181,7 +181,7 @@ class _ProductKernel:
         """Set the row's sum, to which each panel adds, and its words past the last panel to 0."""
         out, n, columns = self.problem.op.out, self.problem.rhs_shape[1], self.problem.panel_columns
         planes, *_, words = ir.MemRefType(out.type).shape
-        first_padding = -(-n // columns) * columns // BITS_PER_WORD
+        first_padding = ceil_div(n, columns) * columns // BITS_PER_WORD
         write(const(0), self.arrays[self.problem.op.out_sums], *self.batch, row)
         for plane in range(planes):
             for word in range(first_padding, words):

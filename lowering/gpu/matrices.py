@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from mlir import ir
 from mlir.dialects import arith
 
+from bitmlir.dialects.layout import ceil_div
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, select, while_loop
 from bitmlir.lowering.gpu.memory import GLOBAL, block_count, load, offset
-from bitmlir.lowering.gpu.product import ProductProblem, ceil_div
+from bitmlir.lowering.gpu.product import ProductProblem
 
 __all__ = ["Dealing", "Place", "Placement", "most_tiles"]
 

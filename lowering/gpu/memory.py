@@ -13,9 +13,14 @@ from bitmlir.lowering.emit import Scalar, const, i32, i64
 __all__ = [
     "GLOBAL",
     "SHARED",
+    "SHARED_ALIGNMENT",
     "SHARED_CLUSTER",
     "WIDEST_STORE",
     "Kernel",
+    "barrier",
+    "block_count",
+    "block_index",
+    "container",
     "element_bytes",
     "kernel_function",
     "load",
@@ -23,14 +28,16 @@ __all__ = [
     "overlap_launches",
     "pointer",
     "shared_memory",
+    "shuffle_xor",
     "store",
     "store_past_l1",
     "struct_elements",
+    "thread_index",
 ]
 
 GLOBAL, SHARED, SHARED_CLUSTER = 1, 3, 7  # NVPTX address spaces; the last is that of a whole cluster
 _SHARED_SYMBOL = "shared_memory"
-_SHARED_ALIGNMENT = 1024  # what the 128-byte swizzle of TMA and wgmma repeats over (PTX ISA, swizzling modes)
+SHARED_ALIGNMENT = 1024  # what the 128-byte swizzle of TMA and wgmma repeats over (PTX ISA, swizzling modes)
 _DYNAMIC = -(2**31)  # llvm.getelementptr's mark for "this index is an operand"
 _MOST_STATIC = 1 << 28  # what its other indices end below: they have 29 bits
 
@@ -121,7 +128,7 @@ def shared_memory(module_body: ir.Block) -> ir.Value:
             bytes_ = ir.TypeAttr.get(ir.Type.parse("!llvm.array<0 x i8>"))
             external = ir.Attribute.parse("#llvm.linkage<external>")
             name = ir.StringAttr.get(_SHARED_SYMBOL)
-            llvm.GlobalOp(bytes_, name, external, addr_space=SHARED, alignment=_SHARED_ALIGNMENT)
+            llvm.GlobalOp(bytes_, name, external, addr_space=SHARED, alignment=SHARED_ALIGNMENT)
     return llvm.mlir_addressof(pointer(SHARED), ir.FlatSymbolRefAttr.get(_SHARED_SYMBOL))
 
 

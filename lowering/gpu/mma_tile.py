@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_ROWS
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_ROWS, ceil_div
 from bitmlir.lowering.gpu.copies import CHUNK_BYTES, CHUNKS
 from bitmlir.lowering.gpu.matrices import Placement
-from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
+from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.ring import Ring
 from bitmlir.lowering.gpu.staging import STAGED_TILES, Staging
 from bitmlir.lowering.gpu.warp_ring import NUMBERED_BARRIERS, NumberedRing

@@ -15,7 +15,7 @@ from mlir.dialects import arith, llvm, math, vector
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
-from bitmlir.dialects.layout import BITS_PER_WORD, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
 from bitmlir.lowering.codes import Quantiser, code_of, safe_scale, value_of, widened
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32, i64, if_then, select
 from bitmlir.lowering.gpu.memory import (
@@ -65,9 +65,9 @@ def choose_pack_schedule(rows: int, k: int, element_bytes: int) -> PackSchedule:
         (PackSchedule(unroll=1, segments=1), PackSchedule(unroll=4, segments=25))
     """
     steps = 1 if k * element_bytes % _READ_BYTES else max(_BYTES_IN_FLIGHT // (_GROUP * element_bytes), 1)
-    groups = _ceil_div(k, _GROUP)
+    groups = ceil_div(k, _GROUP)
     unroll = min(steps, groups)
-    return PackSchedule(unroll, segments=min(_ceil_div(_ENOUGH_WARPS, rows), _ceil_div(groups, unroll)))
+    return PackSchedule(unroll, segments=min(ceil_div(_ENOUGH_WARPS, rows), ceil_div(groups, unroll)))
 
 
 def build_pack_kernel(module: ir.Block, name: str, op: bit.PlanePackOp, schedule: PackSchedule | None = None) -> Kernel:
@@ -88,7 +88,7 @@ def build_pack_kernel(module: ir.Block, name: str, op: bit.PlanePackOp, schedule
     with ir.InsertionPoint(module):
         kernel_function(name, _THREADS, arguments, {}, body)
     zeroed = (op.sums,) if job.segments > 1 else ()
-    return Kernel(name, (_ceil_div(job.tasks, _WARPS), 1, 1), _THREADS, 0, arguments, zeroed=zeroed)
+    return Kernel(name, (ceil_div(job.tasks, _WARPS), 1, 1), _THREADS, 0, arguments, zeroed=zeroed)
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ class _PackJob:
         source = ir.MemRefType(op.source.type)
         rows, k = source.shape
         chosen = schedule or choose_pack_schedule(rows, k, _width(source.element_type) // 8)
-        steps = _ceil_div(k, _GROUP * chosen.unroll)
-        span = _ceil_div(steps, chosen.segments) * chosen.unroll
+        steps = ceil_div(k, _GROUP * chosen.unroll)
+        span = ceil_div(steps, chosen.segments) * chosen.unroll
         return cls(op, bit.encoding_in(op.encoding), source.element_type, rows, k, chosen.unroll, span)
 
     @property
@@ -138,12 +138,12 @@ class _PackJob:
     @property
     def groups(self) -> int:
         """Groups of a row, those past its end included that make the last step full."""
-        return _ceil_div(self.k, _GROUP * self.unroll) * self.unroll
+        return ceil_div(self.k, _GROUP * self.unroll) * self.unroll
 
     @property
     def segments(self) -> int:
         """Segments of a row."""
-        return _ceil_div(self.groups, self.span)
+        return ceil_div(self.groups, self.span)
 
     @property
     def tasks(self) -> int:
@@ -383,10 +383,6 @@ def _signed(word: int) -> int:
     return (word + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
 def build_unpack_kernel(module: ir.Block, name: str, op: bit.PlaneUnpackOp) -> Kernel:
     """Integers from planes: each thread takes an element."""
     encoding = bit.encoding_in(op.encoding)
@@ -394,7 +390,7 @@ def build_unpack_kernel(module: ir.Block, name: str, op: bit.PlaneUnpackOp) -> K
     _, rows, words = ir.MemRefType(op.planes.type).shape
     k, width = out.shape[1], ir.IntegerType(out.element_type).width
     arguments = tuple(v for v in (op.planes, op.out, op.zeros) if v is not None)
-    blocks_per_row = -(-k // _THREADS)
+    blocks_per_row = ceil_div(k, _THREADS)
 
     def body(planes_at: ir.Value, out_at: ir.Value, *zeros_at: ir.Value) -> None:
         block = block_index()

@@ -11,21 +11,16 @@ from mlir import ir
 from mlir.dialects import arith, vector
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div, words_per_row
 from bitmlir.lowering.elements import Chain, Elements, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32
 from bitmlir.lowering.gpu.steps import DenseSteps, SparseSteps, Steps, TileMap, lookup
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.vectors import as_vector, vector_of
 
-__all__ = ["BLOCK_BYTES", "Link", "ProductProblem", "ceil_div", "continued", "for_each_link"]
+__all__ = ["BLOCK_BYTES", "Link", "ProductProblem", "continued", "for_each_link"]
 
 BLOCK_BYTES = TILE_BITS // 8  # of one row in one stage: 128, as wide as the widest swizzle
-
-
-def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up."""
-    return -(-a // b)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from functools import partial
 from mlir import ir
 from mlir.dialects import arith
 
+from bitmlir.dialects.layout import ceil_div
 from bitmlir.lowering.elements import Elements
 from bitmlir.lowering.emit import Scalar, i1, if_then
 from bitmlir.lowering.gpu.memory import SHARED, element_bytes, load, offset, store
@@ -81,7 +82,7 @@ class Staging:
         for axis, members in by_axis.items():
             for value in members:
                 values.append(Staged(value, axis, end))
-                end += -(-sizes[axis] * element_bytes(value.type) // _ALIGNMENT) * _ALIGNMENT
+                end += ceil_div(sizes[axis] * element_bytes(value.type), _ALIGNMENT) * _ALIGNMENT
         return Staging(tuple(values), end)
 
     def fill(

@@ -14,7 +14,7 @@ from typing import Protocol
 from mlir import ir
 from mlir.dialects import llvm
 
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS, ceil_div
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32, select, while_loop
 from bitmlir.lowering.gpu.memory import GLOBAL, load, offset
 
@@ -135,7 +135,7 @@ class SparseSteps:
 
     @property
     def _words(self) -> int:
-        return -(-self.k // (TILE_BITS * BITS_PER_WORD))
+        return ceil_div(self.k, TILE_BITS * BITS_PER_WORD)
 
     def _read(self, number: Scalar) -> Scalar:
         pair, word = number // self._words, number % self._words

@@ -275,7 +275,7 @@ class ThreadTile:
         words = self.column_slots * PAIR * LANES_PER_ROW // BITS_PER_WORD
         first_word = self.tile_column // BITS_PER_WORD
         sums = [const(0)] * self.row_slots
-        # As many words at a time as there are lanes to store them; columns outside, as in `_store_plain`.
+        # As many words at a time as there are lanes to store them; columns outside, as in `_store_rows`.
         for first in range(0, words, LANES_PER_ROW):
             group = range(first, min(first + LANES_PER_ROW, words))
             packed: dict[tuple[int, int], list[Scalar]] = {}

@@ -18,9 +18,9 @@ from mlir import ir
 
 from bitmlir.dialects.errors import InputError
 from bitmlir.dialects.faults import tile_fault
-from bitmlir.dialects.layout import TILE_BITS
+from bitmlir.dialects.layout import TILE_BITS, ceil_div
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tile_fault, mma_tiles
-from bitmlir.lowering.gpu.product import ProductProblem, ceil_div
+from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.wgmma_tile import (
     GROUP_ROWS,
     MOST_REGISTERS,

@@ -17,6 +17,7 @@ from mlir import ir
 from mlir.dialects import arith, llvm, nvvm
 
 from bitmlir.dialects import bit
+from bitmlir.dialects.layout import ceil_div
 from bitmlir.lowering.emit import Carried, Scalar, const, i1, i32, i64, if_then, select, while_loop
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
@@ -158,7 +159,7 @@ def build_ranks_kernel(module: ir.Block, name: str, op: bit.PlaneRanksOp) -> Ker
 
     with ir.InsertionPoint(module):
         kernel_function(name, _THREADS, arguments, {}, body)
-    return Kernel(name, (-(-rows * count // _THREADS), 1, 1), _THREADS, 0, arguments)
+    return Kernel(name, (ceil_div(rows * count, _THREADS), 1, 1), _THREADS, 0, arguments)
 
 
 def _greater(a: Scalar, b: Scalar) -> Scalar:

@@ -348,7 +348,6 @@ class _Emitter:
     # --- consumers ---
 
     def _consume(self) -> None:
-        self.group = self.thread // GROUP_THREADS - 1
         self._for_each_tile(self.ring.reading(), self._consume_tile, self.tile.alternate)
 
     def _consume_tile(self, tile: _OutputTile, progress: _Progress) -> Position:
@@ -466,6 +465,11 @@ class _Emitter:
         if self.tile.split > 1:
             registers = self.partial_sums.add_up(registers, self.rank, self._warp, self.thread % LANES)
         return group_pairs(registers, slots), Position.of(carried)
+
+    @property
+    def group(self) -> Scalar:
+        """The warp group's number among those that multiply."""
+        return self.thread // GROUP_THREADS - 1
 
     @property
     def _warp(self) -> Scalar:

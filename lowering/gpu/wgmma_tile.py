@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bitmlir.dialects.layout import ceil_div
 from bitmlir.lowering.elements import Chain, is_zero
 from bitmlir.lowering.gpu.bulk_store import BulkStore
 from bitmlir.lowering.gpu.matrices import Placement
-from bitmlir.lowering.gpu.memory import element_bytes
-from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem, ceil_div
+from bitmlir.lowering.gpu.memory import SHARED_ALIGNMENT, element_bytes
+from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.ring import BARRIER_BYTES, Ring, Turns
 from bitmlir.lowering.gpu.split import PartialSums
 from bitmlir.lowering.gpu.staging import STAGED_TILES, Staging
@@ -30,7 +31,6 @@ __all__ = [
 GROUP_ROWS = 64  # of a tile, for each warp group
 _PRODUCER_REGISTERS, MOST_REGISTERS = 40, 232  # of a thread, the latter of a consumer
 _FEW_ACCUMULATORS = 64
-_SHARED_ALIGNMENT = 1024
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class SharedLayout:
         end = partial_sums
         if tile.split > 1:
             end += PartialSums.bytes(tile.split, tile.multiplying_warps, tile.accumulators)
-        results = ceil_div(end, _SHARED_ALIGNMENT) * _SHARED_ALIGNMENT
+        results = ceil_div(end, SHARED_ALIGNMENT) * SHARED_ALIGNMENT
         if stores_in_bulk(problem, tile):
             # Groups that share a tile store in turn, from the same buffers.
             groups = tile.consumers if tile.alternate else 1

@@ -6,6 +6,7 @@ import math
 
 from mlir import ir
 
+from bitmlir.dialects.layout import ceil_div
 from bitmlir.lowering.emit import const, if_then
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
@@ -38,4 +39,4 @@ def build_zero_kernel(module: ir.Block, name: str, buffer: ir.Value) -> Kernel:
 
     with ir.InsertionPoint(module):
         kernel_function(name, _THREADS, (buffer,), {}, body)
-    return Kernel(name, (-(-words // _THREADS), 1, 1), _THREADS, 0, (buffer,), overlaps=True)
+    return Kernel(name, (ceil_div(words, _THREADS), 1, 1), _THREADS, 0, (buffer,), overlaps=True)
