@@ -20,7 +20,10 @@ __all__ = ["LDMATRIX_CORES", "MmaLayout", "MmaTile", "group_rows", "mma_placemen
 LDMATRIX_CORES = 4  # 8×128-bit matrices that one ldmatrix.x4 loads
 _RESERVED_BYTES = 1 << 10  # of shared memory for each block (CUDA C++ Programming Guide, shared memory)
 _MOST_STAGES = 6
-_PRODUCERS = 2  # that keep up with the warps that multiply
+_PRODUCERS, _LOADERS = (
+    2,
+    4,
+)  # that keep up with the warps that multiply; loaders hold their part of a stage in registers
 _STAGING_BYTES = 8 << 10  # what most products need at most for staged values
 _MOST_WARPS = 32  # of a block
 _MOST_BLOCKS = 8  # that share a multiprocessor
@@ -83,7 +86,8 @@ def mma_tiles(target: Target) -> list[MmaTile]:
     parts = ((32, 32), (64, 32), (64, 64))
     found: dict[MmaTile, None] = {}
     for (rows, columns), (warp_rows, warp_columns), blocks in itertools.product(sizes, parts, (1, 2)):
-        shallow = MmaTile(rows, columns, warp_rows, warp_columns, 2, _PRODUCERS, blocks)
+        producers = _PRODUCERS if target.copy == "cp.async" else _LOADERS // blocks
+        shallow = MmaTile(rows, columns, warp_rows, warp_columns, 2, producers, blocks)
         if shallow.consumers not in (4, 8):
             continue
         tiles = (replace(shallow, stages=stages) for stages in range(2, _MOST_STAGES + 1))
@@ -95,8 +99,9 @@ def mma_tiles(target: Target) -> list[MmaTile]:
     return list(found)
 
 
-def mma_tile_fault(tile: MmaTile, target: Target) -> str | None:
-    """Why kernels of that tile cannot be built for a target, or None if they can.
+def mma_tile_fault(tile: MmaTile, target: Target, grids: int = 1) -> str | None:
+    """Why kernels of that tile cannot be built for a target, or None if they can; `grids` is how many sums of products
+    each element of the result needs.
 
     Example:
         >>> from bitmlir.lowering.targets import get_target
@@ -125,7 +130,8 @@ def mma_tile_fault(tile: MmaTile, target: Target) -> str | None:
         return f"a block would have {barriers} barriers, of at most {NUMBERED_BARRIERS}: use fewer stages"
     if tile.shared_bytes > (room := _room(tile, target)):
         return f"a block would have {tile.shared_bytes} bytes of shared memory, of {room}: use fewer stages or blocks"
-    accumulators = tile.warp_rows * tile.warp_columns // LANES * (1 if "and" in target.operations else 2)
+    sums = tile.warp_rows * tile.warp_columns // LANES
+    accumulators = sums * (grids if "and" in target.operations else grids + 1)
     fragments = LDMATRIX_CORES * (tile.warp_rows // lhs + tile.warp_columns // rhs) * (1 if mma.bits == 1 else 2)
     needed = accumulators + fragments + _SPARE_REGISTERS
     if needed > tile.registers:

@@ -138,7 +138,7 @@ def fault_of(problem: ProductProblem, tile: Tile) -> str | None:
     if _too_many(problem, tile):
         return "the result would have more tiles than blocks can count in 31 bits"
     if isinstance(tile, MmaTile):
-        return mma_tile_fault(tile, problem.target)
+        return mma_tile_fault(tile, problem.target, len(problem.chains))
     return _wgmma_fault(problem, tile)
 
 
@@ -237,7 +237,8 @@ def tiles(problem: ProductProblem, fewer_stages: bool = True) -> Iterator[Tile]:
 
 def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
     if problem.target.copy != "tma":
-        for tile, band in itertools.product(mma_tiles(problem.target), _BANDS):
+        legal = (t for t in mma_tiles(problem.target) if fault_of(problem, t) is None)
+        for tile, band in itertools.product(legal, _BANDS):
             if band == 1 or band < 2 * ceil_div(problem.m, tile.rows):
                 yield dataclasses.replace(tile, band=band)
         return

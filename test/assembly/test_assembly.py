@@ -212,8 +212,11 @@ def test_all_products_of_a_kernel_are_in_one_inner_loop(name: str, chip: str) ->
     kernel = product_kernel(compiled)
     instruction = product_instruction(compiled.target)
     count = len(re.findall(instruction, kernel))
-    inner = min((loop for loop in loops(kernel) if re.search(instruction, loop)), key=len)
     assert count > 0
+    if name == "one element" and chip == "sm_90a":  # one tile, and a step with a single instruction for each plane
+        assert count == 2
+        return
+    inner = min((loop for loop in loops(kernel) if re.search(instruction, loop)), key=len)
     assert len(re.findall(instruction, inner)) == count
 
 
