@@ -11,6 +11,8 @@ from bitmlir.dialects.errors import BundleError
 
 __all__ = ["Explanation", "LaunchExplanation"]
 
+_LEAST_SECONDS = 1e-9  # of what is shown as a part of the whole
+
 
 @dataclass(frozen=True)
 class LaunchExplanation:
@@ -71,7 +73,8 @@ class LaunchExplanation:
         if self.parts is None:
             return [("work", moved), floor, ("expected", _time(self.seconds))]
         notes = {"main loop": f", paced by the {self.paced_by}", "held up": f" by {self.held_up_by}"}
-        parts = (f"{name} {_time(seconds)}{notes.get(name, '')}" for name, seconds in self.parts.items())
+        seen = ((name, seconds) for name, seconds in self.parts.items() if seconds >= _LEAST_SECONDS)
+        parts = (f"{name} {_time(seconds)}{notes.get(name, '')}" for name, seconds in seen)
         stores = "stored while others are computed" if self.hides_stores else "stored before the block's next one"
         work = f"{_amount(self.operations)}op on bits; {moved}, {_amount(self.l2_bytes)}B through L2"
         return [
@@ -79,7 +82,10 @@ class LaunchExplanation:
             ("work", work),
             floor,
             ("tile", f"{self.tile} ({self.tile_source})"),
-            ("schedule", f"{self.tiles} tiles, {self.blocks} blocks, at most {self.waves} each; {stores}"),
+            (
+                "schedule",
+                f"{_count(self.tiles, 'tile')}, {_count(self.blocks, 'block')}, at most {self.waves} each; {stores}",
+            ),
             ("expected", f"{_time(self.seconds)}: {'; '.join(parts)}"),
         ]
 
@@ -128,6 +134,10 @@ class Explanation:
         return "\n".join([head, *map(str, self.launches)])
 
 
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
 def _amount(value: float) -> str:
     """A number with a prefix, for a unit to follow.
 
@@ -146,7 +156,8 @@ def _time(seconds: float) -> str:
     """A time with its unit.
 
     Example:
-        >>> _time(0.0001234), _time(0.01234)
-        ('123 µs', '12.3 ms')
+        >>> _time(1.6e-11), _time(0.0001234), _time(0.01234)
+        ('0.016 ns', '123 µs', '12.3 ms')
     """
-    return f"{seconds * 1e6:.3g} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
+    unit, factor = ("ns", 1e9) if seconds < 1e-8 else ("µs", 1e6) if seconds < 1e-3 else ("ms", 1e3)
+    return f"{seconds * factor:.3g} {unit}"

@@ -53,7 +53,17 @@ _H200_JOULES = (47e-15, 5.5e-12, 60e-12)
 
 def _h200(operations_per_second: float) -> Machine:
     return Machine(
-        "NVIDIA H200", True, 132, 1.98e9, operations_per_second, 4.0e12, 50 * _MB, watts=700, joules=_H200_JOULES
+        "NVIDIA H200",
+        True,
+        132,
+        1.98e9,
+        operations_per_second,
+        4.15e12,
+        50 * _MB,
+        launch_seconds=0.58e-6,
+        start_seconds=0.5e-6,
+        watts=700,
+        joules=_H200_JOULES,
     )
 
 

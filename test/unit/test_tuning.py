@@ -15,6 +15,7 @@ import pytest
 
 from bitmlir import compiler, tuning
 from bitmlir.dialects.errors import InputError
+from bitmlir.lowering.machines import MACHINES
 from bitmlir.lowering.targets import get_target
 from bitmlir.lowering.tuning_table import FORMAT, Entry, TuningTable
 from bitmlir.lowering.workload import Workload
@@ -296,3 +297,11 @@ def test_large_products_of_signs_are_compiled_by_the_shipped_table() -> None:
     assert entry is not None
     shape = {name: value for name, value in entry.tile.items() if name != "band"}
     assert any(shape.items() <= candidate.tile.items() for candidate in ranked)
+
+
+def test_nothing_was_faster_than_the_model_says_is_possible() -> None:
+    for entry in SHIPPED.entries:
+        machine = MACHINES[entry.workload.target]
+        assert entry.seconds > machine.launch_seconds
+        if not entry.workload.sparse:
+            assert entry.seconds > entry.workload.operations / machine.operations_per_second
