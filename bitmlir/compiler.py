@@ -56,10 +56,14 @@ def compile(
     program: a `MatmulSpec`, `GroupedSpec`, `PackSpec` or `SearchSpec`, the text of a module, or an `mlir.ir.Module`.
     target: "cpu", a chip such as "sm_90a", or "auto": the GPU that is present, else the CPU. `source` names the text in
     diagnostics. The result is taken from the compile cache if the same program was compiled before, unless `cached` is
-    switched off.
+    switched off. `tile` says how the kernels of all products divide them, such as
+    "rows=64,columns=256,stages=4,alternate" for sm_90a; by default tuning tables and the cost model decide. The fields
+    are those of `bitmlir.lowering.gpu.wgmma_tile.WgmmaTile`, on chips without wgmma of `…gpu.mma_tile.MmaTile`.
 
     Raises:
         TargetError: an unknown target.
+        InputError: something else than a program; or a `tile` that is none, that a product cannot have, or that is
+            given for the CPU.
         IRError: the IR does not parse or verify; the message has its lines.
         CompileError: a later stage failed; the message names the folder with all stages.
 
@@ -96,10 +100,10 @@ def _check_tile(tile: str, target: Target) -> None:
     if not target.is_gpu:
         raise InputError(f"tiles are for GPU kernels, but the target is '{target.name}': leave tile out")
     if not isinstance(tile, str):
-        raise InputError(f"a tile is a text such as 'rows=64,columns=256,stages=4', got {type(tile).__name__}")
-    from bitmlir.lowering.gpu.tiles import make_tile, parse_fields
+        raise InputError(f"argument tile must be a text, NAME=NUMBER,…, got {type(tile).__name__}")
+    from bitmlir.lowering.gpu.tiles import parse_tile
 
-    make_tile(target, parse_fields(tile))
+    parse_tile(target, tile)
 
 
 def resolve_target(name: str) -> Target:

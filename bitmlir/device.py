@@ -20,6 +20,12 @@ def to_device(operand: Operand) -> Operand:
     Raises:
         InputError: something else.
         DeviceError: no GPU, or not enough memory on it, in which case none of it stays in use.
+
+    Example:
+        >>> from bitmlir import pack
+        >>> weights = to_device(pack([[1, -1, 1]], "bipolar"))  # doctest: +SKIP
+        >>> type(weights.planes).__name__  # doctest: +SKIP
+        'DeviceArray'
     """
     from bitmlir.runtime.driver import DeviceArray
 

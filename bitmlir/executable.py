@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,13 +15,14 @@ from bitmlir.arrays import as_integers, as_numpy, as_writable, is_device_array, 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import BundleError, EncodingError, InputError, ShapeError
 from bitmlir.explanation import Explanation
-from bitmlir.formats.packed import Packed, pack
+from bitmlir.formats.packed import Packed, pack, require_clean_padding
 from bitmlir.formats.tiles import TileBitmap
 from bitmlir.runtime.buffers import require_apart, require_host_array
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.libraries import LEGACY_STREAM, library_of, stream_of
 from bitmlir.runtime.plan import Plan, Value
+from bitmlir.spec_fields import whole_number
 
 __all__ = ["BoundCall", "Executable", "load"]
 
@@ -33,16 +35,38 @@ def load(path: str | os.PathLike[str]) -> Executable:
 
     Raises:
         BundleError: the file is no bundle, truncated, altered, or of a newer format.
+
+    Example:
+        >>> import bitmlir, tempfile
+        >>> program = bitmlir.compile(bitmlir.MatmulSpec(m=1, n=1, k=3, lhs="bipolar", rhs="u2"), target="cpu")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     program.save(f"{folder}/product.bitmlir")
+        ...     again = load(f"{folder}/product.bitmlir")
+        >>> again([[1, -1, 1]], [[3, 2, 1]])
+        array([[2]], dtype=int32)
     """
     return Executable(Bundle.load(path))
 
 
 class Executable:
-    """A compiled program.
+    """A compiled program. It can be copied and pickled; what it has loaded on a device stays behind.
 
     Attributes:
         plan: its arguments, results, buffers and launches.
         target: the name of the target it was compiled for.
+
+    Example:
+        >>> import bitmlir
+        >>> multiply = bitmlir.compile(bitmlir.MatmulSpec(m=1, n=2, k=3, lhs="bipolar", rhs="u2"), target="cpu")
+        >>> multiply
+        <Executable matmul(lhs: 1x3xbipolar, rhs: 2x3xu2) -> result: 1x2xi32 for cpu>
+        >>> weights = pack([[3, 2, 1], [0, 1, 0]], "u2")
+        >>> multiply([[1, -1, 1]], rhs=weights)
+        array([[ 2, -1]], dtype=int32)
+        >>> out = np.zeros((1, 2), np.int32)
+        >>> again = multiply.bind([[1, -1, 1]], weights, out=out)
+        >>> again() is out
+        True
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -51,6 +75,9 @@ class Executable:
         self.plan: Plan = bundle.plan
         self.target: str = bundle.plan.target
         self._program: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_program": None}
 
     def __repr__(self) -> str:
         arguments = ", ".join(_describe(value) for value in self.plan.arguments)
@@ -62,8 +89,9 @@ class Executable:
 
         A packed argument is a `Packed`, or an array of integers, which is checked and packed; a tile bitmap is a
         `TileBitmap`; other arguments are arrays, or numbers to be repeated. Arrays may be numpy's, torch's, CuPy's or
-        JAX's. The row sums of a `Packed` and the bits of a `TileBitmap` are taken as they are: their `check` tests
-        them. Results are of the library and on the device of the first array; packed ones are `Packed`.
+        JAX's. What a `Packed` holds (row sums, bits past k, elements in both planes of `ternary`) and the bits of a
+        `TileBitmap` are taken as they are: their `check` tests them. Of that only the bits past k are looked at here,
+        in host memory. Results are of the library and on the device of the first array; packed ones are `Packed`.
 
         out: what to write the result into and to return: an array of its shape and type, in GPU memory or (numpy, or
         torch on the CPU) in the host's; for a packed result a `Packed`; for several results a tuple of these, with None
@@ -75,7 +103,8 @@ class Executable:
 
         Raises:
             InputError: an argument is missing, unknown, or not of its type, or holds a finite number that its type
-                would make infinite; or `out` does not fit.
+                would make infinite, a bit past k, or in host memory a scale to pack by that is negative or NaN; or
+                `out` does not fit.
             ShapeError: a shape does not fit.
             EncodingError: values outside the encoding.
             DeviceError: no GPU, or an error on it. Out of memory leaves arguments and `out` as they were.
@@ -96,6 +125,7 @@ class Executable:
             for value in self.plan.arguments
             for part, array in _parts(value, given[value.name]).items()
         }
+        _require_scales(self.plan, read)
         written = {
             value.buffers[part]: array for value, target in outs for part, array in _result_parts(value, target).items()
         }
@@ -143,7 +173,7 @@ class Executable:
         """Write the program as a bundle, which `bitmlir.load` reads.
 
         Raises:
-            BundleError: the file cannot be written.
+            BundleError: the file cannot be written, or its path is none.
         """
         self._bundle.save(path)
 
@@ -254,7 +284,16 @@ class BoundCall:
         return recorded
 
     def time(self, repeats: int = 20) -> list[float]:
-        """Seconds that one run takes, measured `repeats` times after a warm-up (GPU: between events, by CUDA graph)."""
+        """Seconds that one run takes, measured `repeats` times after a warm-up (GPU: between events, by CUDA graph).
+
+        Raises:
+            InputError: `repeats` is no whole number above 0.
+            DeviceError: the driver reported an error.
+        """
+        count = whole_number(repeats, sys.maxsize)
+        if count is None:
+            raise InputError(f"repeats must be a whole number above 0, got {repeats!r}")
+        repeats = count
         if self._is_on_gpu:
             return self._bound.time(repeats)
         import time
@@ -399,14 +438,17 @@ def _parts(value: Value, given: Any) -> dict[str, Any]:
 
 def _packed_parts(value: Value, given: Any) -> dict[str, Any]:
     assert value.encoding is not None
-    if not isinstance(given, Packed):
-        if value.encoding.endswith("@row"):
-            raise EncodingError(f"{value.name} in '{value.encoding}' needs zero points: give pack(x, encoding, zeros)")
-        array = as_integers(given, value.name)
-        if array.shape != value.shape:
-            raise ShapeError(f"{value.name} must have the shape {value.shape}, got {array.shape}")
-        given = pack(array, value.encoding, name=value.name)
-    return _arrays_of(value, given, value.name)
+    if isinstance(given, Packed):
+        parts = _arrays_of(value, given, value.name)
+        if not is_device_array(given.planes):
+            require_clean_padding(given.planes, given.k, f"{value.name}.planes")
+        return parts
+    if value.encoding.endswith("@row"):
+        raise EncodingError(f"{value.name} in '{value.encoding}' needs zero points: give pack(x, encoding, zeros)")
+    array = as_integers(given, value.name)
+    if array.shape != value.shape:
+        raise ShapeError(f"{value.name} must have the shape {value.shape}, got {array.shape}")
+    return _arrays_of(value, pack(array, value.encoding, name=value.name), value.name)
 
 
 def _arrays_of(value: Value, packed: Packed, name: str) -> dict[str, Any]:
@@ -429,9 +471,38 @@ def _array(value: Value, given: Any) -> Any:
         raise ShapeError(f"{value.name} must have the shape {value.shape}, or be a number, got {array.shape}")
     if array.size > 1 and not array.flags.c_contiguous:
         _log.debug("%s is not C-contiguous, and is copied", value.name)
+    if value.name == "flip" and value.default is not None:  # as specs have it: one in IR has no default
+        _require_truth_values(array, value.name)
     if array.dtype != dtype:
         array = (_as_integers if dtype.kind == "i" else _as_floats)(array, dtype, value.name)
     return np.ascontiguousarray(np.broadcast_to(array, value.shape))
+
+
+def _require_truth_values(array: np.ndarray, name: str) -> None:
+    """Check that an array holds booleans, or 0 and 1."""
+    if array.dtype.kind not in "biu":
+        raise InputError(f"{name} must hold booleans, or 0 and 1, got {array.dtype}: give {name} != 0")
+    if array.dtype != bool and (bad := (array != 0) & (array != 1)).any():
+        element, came = _first_of(array, bad, name)
+        raise InputError(f"{name} must hold booleans, or 0 and 1, but {element} = {came}: give {name} != 0")
+
+
+def _require_scales(plan: Plan, read: Mapping[str, Any]) -> None:
+    """Check the scales of a `PackSpec` that are in host memory; by its names, as a plan says no more of them."""
+    scale = read.get("scale.values")
+    is_packing = plan.name == "pack" and [value.name for value in plan.arguments[:2]] == ["x", "scale"]
+    if not is_packing or not isinstance(scale, np.ndarray):
+        return
+    bad = np.isnan(scale) | (scale < 0)
+    if bad.any():
+        element, came = _first_of(scale, bad, "scale")
+        raise InputError(f"{element} = {came} cannot divide a row: scales are positive, or 0 for a row of zeros")
+
+
+def _first_of(array: np.ndarray, chosen: np.ndarray, name: str) -> tuple[str, str]:
+    """The first element that is chosen: what it is called, and its value."""
+    place = tuple(map(int, np.unravel_index(chosen.argmax(), array.shape)))
+    return f"{name}{list(place)}" if place else name, str(array[place])
 
 
 def _as_integers(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
@@ -451,9 +522,8 @@ def _as_floats(array: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     lost = np.isinf(converted) & np.isfinite(array)
     if not lost.any():
         return converted
-    place = tuple(map(int, np.unravel_index(lost.argmax(), array.shape)))
-    element = f"{name}{list(place)}" if place else name
+    element, came = _first_of(array, lost, name)
     largest = np.nextafter(dtype.type(np.inf), dtype.type(0))
     raise InputError(
-        f"{element} = {array[place]!s} is too large for {dtype}, which ends at ±{float(largest):.8g}: scale or clip it"
+        f"{element} = {came} is too large for {dtype}, which ends at ±{float(largest):.8g}: scale or clip it"
     )

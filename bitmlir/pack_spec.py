@@ -30,7 +30,8 @@ class PackSpec:
 
     The program's arguments are x [rows, k], with `scale` also scale [rows] f32 (or a number for all rows), and for
     `u<p>@row` zeros [rows]. Scales are positive; they are brought into 2^-100 … 2^100, so that a row of zeros may have
-    0. A product of the result takes the same scales as its row_scale or column_scale.
+    0. Those that are negative or NaN are refused in host memory, and not looked at on a GPU. A product of the result
+    takes the same scales as its row_scale or column_scale.
 
     Raises:
         ShapeError: a size below 1, or rows too long for int32 sums.

@@ -54,12 +54,12 @@ class SearchSpec:
 
     def __post_init__(self) -> None:
         product = MatmulSpec(self.m, self.n, self.k, self.lhs, self.rhs)  # checks sizes and encodings
-        for name in ("m", "n", "k"):
+        for name in ("m", "n", "k", "lhs", "rhs"):
             object.__setattr__(self, name, getattr(product, name))
         require_names(self, "score")
         if self.score not in SCORES:
             raise InputError(f"unknown score {self.score!r}: expected one of {', '.join(SCORES)}")
-        if self.score == "hamming" and {str(self.lhs), str(self.rhs)} != {"bipolar"}:
+        if self.score == "hamming" and {self.lhs, self.rhs} != {"bipolar"}:
             raise InputError(
                 f"score='hamming' is of two matrices in 'bipolar', not of '{self.lhs}' and '{self.rhs}': "
                 f"pack codes of 0 and 1 as 2·x − 1"

@@ -41,9 +41,9 @@ class MatmulSpec:
     `f32` where there are floats. A sum of integers that the result's type (for `bit` int32) cannot hold is clamped.
     relu: whether what is negative then becomes 0 (before it is rounded or quantised); a NaN stays.
 
-    lhs, rhs: names of encodings (see `bitmlir.Encoding`). row_scale, column_scale, bias: whether a result of floats or
-    an encoding uses them. lhs_tiles, rhs_tiles: whether that operand comes with a `TileBitmap`, whose empty tiles are
-    skipped; not of batches.
+    lhs, rhs: encodings (see `bitmlir.Encoding`), kept as their names. row_scale, column_scale, bias: whether a result
+    of floats or an encoding uses them. lhs_tiles, rhs_tiles: whether that operand comes with a `TileBitmap`, whose
+    empty tiles are skipped; not of batches.
 
     batch: None, or how many such products there are: lhs is batch×m×k, rhs batch×n×k and the result batch×m×n. Then
     row_scale is batch×m and a residual batch×m×n; what is given by column all products share. With weights that all

@@ -56,12 +56,13 @@ def require_switches(spec: object, *names: str) -> None:
 
 
 def require_names(spec: object, *names: str) -> None:
-    """Check that these fields are strings, or encodings.
+    """Check that these fields are strings, and make encodings their names: equal specs have equal fields.
 
     Raises:
-        InputError: one is neither.
+        InputError: one is neither a string nor an encoding.
     """
     for name in names:
         value = getattr(spec, name)
         if not isinstance(value, (str, Encoding)):
             raise InputError(f"{name} must be named by a string, got {value!r}")
+        object.__setattr__(spec, name, str(value))

@@ -15,10 +15,10 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError, PipelineError
 from bitmlir.lowering.cost import CostModel, choose_tile, workload_of
 from bitmlir.lowering.gpu.product import ProductProblem
-from bitmlir.lowering.gpu.tiles import Tile, fault_of, given_tile, make_tile, parse_fields, tile_attribute
+from bitmlir.lowering.gpu.tiles import Tile, fault_of, given_tile, impossible, make_tile, parse_tile, tile_attribute
 from bitmlir.lowering.passes import Pass
 from bitmlir.lowering.targets import get_target
-from bitmlir.lowering.tuning_table import Entry, TuningTable, unquoted_path
+from bitmlir.lowering.tuning_table import Entry, TuningTable, unquoted_path, warn_once
 
 __all__ = ["SOURCE", "ChooseTiles", "plane_products"]
 
@@ -50,7 +50,7 @@ class ChooseTiles(Pass):
         if not get_target(self.target).is_gpu:
             raise PipelineError(f"choose-tiles needs a GPU target, not '{self.target}'")
         if self.tile:
-            make_tile(get_target(self.target), parse_fields(self.tile))
+            parse_tile(get_target(self.target), self.tile)
 
     def run(self, op: ir.Operation) -> None:
         target = get_target(self.target)
@@ -61,7 +61,7 @@ class ChooseTiles(Pass):
             with product.location:
                 if product.tile is None:
                     if self.tile:
-                        tile, source = make_tile(target, parse_fields(self.tile)), "asked for"
+                        tile, source = _asked_for(self.tile, problem), "asked for"
                     else:
                         tile, source = _decided(problem, tables)
                     product.attributes["tile"] = tile_attribute(tile)
@@ -78,31 +78,48 @@ def plane_products(module: ir.Operation) -> Iterator[bit.PlaneProduct]:
                     yield op
 
 
+def _asked_for(text: str, problem: ProductProblem) -> Tile:
+    """The tile that a caller wants for every product."""
+    tile = parse_tile(problem.target, text)
+    if fault := fault_of(problem, tile):
+        # Not a fault of the product, and so not reported there.
+        raise InputError(f"argument tile: {impossible(tile, fault)}")
+    return tile
+
+
 def _decided(problem: ProductProblem, tables: Sequence[tuple[str, TuningTable]]) -> tuple[Tile, str]:
     """The tile for a product, and where it comes from."""
     workload = workload_of(problem)
     for path, table in tables:
         entry = table.find(workload)
-        if entry is not None and (tile := _tile_in(entry, problem)):
+        if entry is None:
+            continue
+        tile = _tile_in(entry, problem)
+        if not isinstance(tile, str):
             return tile, f"tuned: {_named(path, table, entry)}"
+        warn_once(f"the tuning table {path}: the tile for {_sizes(entry)} is ignored: {tile}")
     best, model = choose_tile(problem), CostModel(problem)
     limit = model.estimate(best).seconds * _MUCH_SLOWER
     for path, table in tables:
         for entry in table.near(workload):
             tile = _tile_in(entry, problem)
-            if tile is not None and model.estimate(tile).seconds <= limit:
-                sizes = "x".join(str(size) for size in (entry.workload.m, entry.workload.n, entry.workload.k))
-                return tile, f"tuned for {sizes}: {_named(path, table, entry)}"
+            if not isinstance(tile, str) and model.estimate(tile).seconds <= limit:
+                return tile, f"tuned for {_sizes(entry)}: {_named(path, table, entry)}"
     return best, "cost model"
 
 
-def _tile_in(entry: Entry, problem: ProductProblem) -> Tile | None:
-    """An entry's tile, if it can be used here: kernels may have changed since."""
+def _tile_in(entry: Entry, problem: ProductProblem) -> Tile | str:
+    """An entry's tile, or why it cannot be used here: kernels may have changed since."""
     try:
         tile = make_tile(problem.target, entry.tile)
-    except InputError:
-        return None
-    return tile if fault_of(problem, tile) is None else None
+    except InputError as error:
+        return str(error)
+    fault = fault_of(problem, tile)
+    return tile if fault is None else impossible(tile, fault)
+
+
+def _sizes(entry: Entry) -> str:
+    return "x".join(str(size) for size in (entry.workload.m, entry.workload.n, entry.workload.k))
 
 
 def _named(path: str, table: TuningTable, entry: Entry) -> str:

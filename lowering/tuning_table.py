@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from bitmlir.dialects.files import write_whole
 from bitmlir.dialects.layout import LARGEST_SIZE
 from bitmlir.lowering.workload import Workload
 
-__all__ = ["FORMAT", "Entry", "TuningTable", "quoted_path", "unquoted_path"]
+__all__ = ["FORMAT", "Entry", "TuningTable", "quoted_path", "unquoted_path", "warn_once"]
 
 FORMAT = 1
 """The version of the file."""
@@ -89,7 +89,7 @@ class TuningTable:
 
     @classmethod
     def from_json(cls, text: str, name: str) -> TuningTable:
-        """The table in a text; `name` is what errors call it. Entries that are none are left out, with a warning.
+        """The table in a text; `name` is what errors call it. Entries that are none are left out, with one warning.
 
         Raises:
             InputError: it is no table, or one of a newer format.
@@ -104,7 +104,7 @@ class TuningTable:
                 if not isinstance(device["name"], str):
                     raise TypeError("its device has no name")
                 json.dumps(values, ensure_ascii=False).encode()  # a ValueError if a text in it is no Unicode
-                return cls(device, source, tuple(_sound_entries(values["entries"], name)))
+                return cls(device, source, _sound_entries(values["entries"], name))
         except _FAULTS as error:
             raise InputError(
                 f"{name} is not a tuning table ({error!r}): remove it, or write it anew with bitmlir-bench tune"
@@ -160,12 +160,24 @@ def unquoted_path(text: str) -> str:
     return os.fsdecode(unquote_to_bytes(text))
 
 
-def _sound_entries(entries: Iterable[Mapping[str, Any]], name: str) -> Iterator[Entry]:
-    for number, values in enumerate(entries):
+@functools.cache
+def warn_once(message: str) -> None:
+    """Warn the first time that a message comes: tables are read anew for every program."""
+    _log.warning("%s", message)
+
+
+def _sound_entries(entries: Iterable[Mapping[str, Any]], name: str) -> tuple[Entry, ...]:
+    sound: list[Entry] = []
+    faults: list[str] = []
+    for values in entries:
         try:
-            yield _entry(values)
+            sound.append(_entry(values))
         except _FAULTS as error:
-            _warn(f"the tuning table {name}: entry {number} is ignored ({error!r})")
+            faults.append(repr(error))
+    if faults:
+        ignored = f"{len(faults)} of {len(faults) + len(sound)} entries {'is' if len(faults) == 1 else 'are'} ignored"
+        warn_once(f"the tuning table {name}: {ignored}; the first because of {faults[0]}")
+    return tuple(sound)
 
 
 def _entry(values: Mapping[str, Any]) -> Entry:
@@ -177,9 +189,3 @@ def _entry(values: Mapping[str, Any]) -> Entry:
         raise ValueError(f"seconds must be a number above 0, but are {seconds}")
     details = {name: value for name, value in values.items() if name not in ("workload", "tile", "seconds")}
     return Entry(Workload.from_json(values["workload"]), tile, seconds, details)
-
-
-@functools.cache
-def _warn(message: str) -> None:
-    """Warn, once: tables are read anew for every program."""
-    _log.warning("%s", message)

@@ -141,9 +141,9 @@ def random_operands(plan: Plan, seed: int, empty_tiles: float = 0.5) -> Operands
     """Operands for each argument of a plan, the same for the same seed.
 
     Of packed matrices with three rows or more (of a batch, of each) the first row is all the largest value and the
-    second all the smallest. Plain numbers are of every magnitude, but those named `offsets` divide the rows of lhs. A
-    bitmap named X_tiles covers the argument X, of whose tiles that share is then empty; in one that covers an
-    intermediate result every bit is set.
+    second all the smallest. Plain numbers are of every magnitude, but those named `offsets` divide the rows of lhs, a
+    `scale` is positive, and `flip` holds truth values. A bitmap named X_tiles covers the argument X, of whose tiles
+    that share is then empty; in one that covers an intermediate result every bit is set.
     """
     random = np.random.default_rng(seed)
     names = {value.name for value in plan.arguments}
@@ -155,7 +155,9 @@ def random_operands(plan: Plan, seed: int, empty_tiles: float = 0.5) -> Operands
             empty = empty_tiles if f"{value.name}_tiles" in names else 0.0
             plain[value.name], given[value.name] = _matrix(value.shape, encoding, random, empty)
         elif value.kind == "array":
-            plain[value.name] = given[value.name] = _array(value.shape, numpy_dtype(value.dtype or ""), random)
+            array = _array(value.shape, numpy_dtype(value.dtype or ""), random)
+            array = {"scale": np.abs(array), "flip": array != 0}.get(value.name, array)
+            plain[value.name] = given[value.name] = array
     if "offsets" in plain:
         plain["offsets"] = given["offsets"] = _offsets(plain["lhs"].shape[0], plain["offsets"].size - 1, random)
     for value in plan.arguments:

@@ -23,7 +23,9 @@ __all__ = [
     "Packed",
     "bits_to_words",
     "pack",
+    "require_clean_padding",
     "unpack",
+    "whole_sizes",
     "words_to_bits",
 ]
 
@@ -49,9 +51,20 @@ class Packed:
         shape: (rows, k), or (batch, rows, k).
         zeros: int32 [rows], 0 ≤ zeros < 2^p, for `u<p>@row`; else None.
 
+    What `pack`, `from_planes` and programs make is sound. Of a matrix made by hand the contents are trusted: bits past
+    k, an element in both planes of `ternary`, and wrong sums give wrong products. `check` finds all of these; programs
+    look at the bits past k only, and only in host memory.
+
     Raises:
         InputError, ShapeError: arrays that do not fit `encoding` and `shape`. What planes and sums hold is for `check`.
         EncodingError: a zero point that is no code (looked at on the host only).
+
+    Example:
+        >>> planes, sums = np.array([[[0b101, 0, 0, 0]]], np.uint32), np.array([2], np.int32)
+        >>> by_hand = Packed(planes, sums, "bipolar", (1, 3))
+        >>> by_hand.check()
+        >>> unpack(by_hand), by_hand.row_sums()
+        (array([[ 1, -1,  1]], dtype=int8), array([1]))
     """
 
     planes: Any = field(repr=False)
@@ -62,6 +75,7 @@ class Packed:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", Encoding.parse(self.encoding))  # a name will do
+        object.__setattr__(self, "shape", whole_sizes(self.shape))  # and a list
         require_layout(self.planes, "planes", np.uint32, _planes_shape(self.shape, self.encoding))
         require_layout(self.sums, "sums", np.int32, self.shape[:-1])
         _require_zeros_iff_row(self.zeros, self.encoding)
@@ -147,11 +161,7 @@ class Packed:
         """
         if is_device_array(self.planes):
             raise InputError("check() reads the contents and needs them on the host: copy the arrays first")
-        padding = words_per_row(self.k) * BITS_PER_WORD - self.k
-        last_bits = words_to_bits(self.planes[..., -_ALIGNMENT_WORDS:], ROW_ALIGNMENT)
-        stray = np.logical_or.reduce(last_bits[..., ROW_ALIGNMENT - padding :], axis=-1)
-        if stray.any():
-            raise InputError(f"planes{list(_first(stray))} has bits set past k = {self.k}: padding must be 0")
+        require_clean_padding(self.planes, self.k)
         if self.encoding.kind == "ternary" and (both := self.planes[0] & self.planes[1]).any():
             place = ", ".join(map(str, _first(both != 0)))
             raise InputError(f"planes[:, {place}] has an element in both planes: ternary is +1 or -1, not both")
@@ -227,6 +237,35 @@ def unpack(packed: Packed) -> np.ndarray:
                 total += np.multiply(words_to_bits(plane[block], packed.k), weight * encoding.scale, dtype=np.int16)
             values[block] = total + offsets[block]
     return values
+
+
+def require_clean_padding(planes: np.ndarray, k: int, name: str = "planes") -> None:
+    """Check that no row of planes in host memory has a bit set past k; of each row the last 16 bytes are read.
+
+    Raises:
+        InputError: one has; the message names the first.
+    """
+    used = ROW_ALIGNMENT - (words_per_row(k) * BITS_PER_WORD - k)  # of the last bits
+    padding = bits_to_words(np.arange(ROW_ALIGNMENT) >= used, _ALIGNMENT_WORDS)
+    stray = np.logical_or.reduce(planes[..., -_ALIGNMENT_WORDS:] & padding, axis=-1)
+    if stray.any():
+        raise InputError(f"{name}{list(_first(stray))} has bits set past k = {k}: padding must be 0")
+
+
+def whole_sizes(shape: Any) -> tuple[int, ...]:
+    """A shape as a tuple of Python's integers.
+
+    Raises:
+        ShapeError: it is no list of whole numbers.
+
+    Example:
+        >>> whole_sizes([5, np.int64(100)])
+        (5, 100)
+    """
+    try:
+        return tuple(map(operator.index, shape))
+    except TypeError:
+        raise ShapeError(f"a shape is a tuple of whole numbers, such as (rows, k), got {shape!r}") from None
 
 
 def bits_to_words(bits: np.ndarray, words: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from bitmlir.arrays import as_numpy, require_layout
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS, tile_counts
-from bitmlir.formats.packed import Packed, bits_to_words, pack, words_to_bits
+from bitmlir.formats.packed import Packed, bits_to_words, pack, whole_sizes, words_to_bits
 
 __all__ = ["TileBitmap", "tile_bitmap"]
 
@@ -39,6 +39,11 @@ class TileBitmap:
 
     Raises:
         InputError, ShapeError: words that do not fit `encoding` and `shape`.
+
+    Example:
+        >>> bitmap = TileBitmap(np.array([[[0b10]]], np.uint32), (100, 2048), "bipolar")
+        >>> bitmap.to_array()
+        array([[[False,  True]]])
     """
 
     words: Any = field(repr=False)
@@ -47,6 +52,7 @@ class TileBitmap:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoding", Encoding.parse(self.encoding))  # a name will do
+        object.__setattr__(self, "shape", whole_sizes(self.shape))  # and a list
         row_tiles, k_tiles = tile_counts(self.shape)
         require_layout(self.words, "words", np.uint32, (self.encoding.bits, row_tiles, _words(k_tiles)))
 

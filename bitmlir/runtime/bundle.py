@@ -110,8 +110,9 @@ class Bundle:
         """Write the bundle file, whole or not at all.
 
         Raises:
-            BundleError: the file cannot be written.
+            BundleError: the file cannot be written, or its path is none.
         """
+        _require_path(path)
         data = self.to_bytes()
         try:
             write_whole(path, data)
@@ -125,13 +126,17 @@ class Bundle:
         Raises:
             BundleError: there is no such file, or it is no bundle, or a truncated, altered or newer one.
         """
-        if not isinstance(path, (str, os.PathLike)):
-            raise BundleError(f"expected the path of a bundle, got {type(path).__name__}")
+        _require_path(path)
         try:
             data = Path(path).read_bytes()
         except OSError as error:
             raise BundleError(f"cannot read bundle {os.fspath(path)}: {error.strerror or error}") from None
         return cls.from_bytes(data, os.fspath(path))
+
+
+def _require_path(path: object) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise BundleError(f"expected the path of a bundle, got {type(path).__name__}")
 
 
 def _unzip(data: bytes, name: str) -> dict[str, bytes]:

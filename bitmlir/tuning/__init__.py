@@ -84,7 +84,8 @@ def _all_files() -> Iterator[tuple[int, Path]]:
     now = settings()
     if now.tuning is not None:
         if not os.path.isfile(now.tuning):
-            raise InputError(f"environment variable BITMLIR_TUNING={str(now.tuning)!r}: there is no such file")
+            fault = "it is a folder: name a table in it" if os.path.isdir(now.tuning) else "there is no such file"
+            raise InputError(f"environment variable BITMLIR_TUNING={str(now.tuning)!r}: {fault}")
         yield logging.WARNING, now.tuning
     for level, folder in ((logging.INFO, now.cache_dir / "tuning"), (logging.DEBUG, _SHIPPED)):
         for path in sorted(folder.glob("*.json")):

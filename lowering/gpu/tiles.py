@@ -38,8 +38,10 @@ __all__ = [
     "Tile",
     "fault_of",
     "given_tile",
+    "impossible",
     "make_tile",
     "parse_fields",
+    "parse_tile",
     "read_fields",
     "tile_attribute",
     "tile_fields",
@@ -49,6 +51,7 @@ __all__ = [
 
 Tile = WgmmaTile | MmaTile
 _LARGEST_FIELD = 4096
+_WGMMA_EXAMPLE = "rows=64,columns=256,stages=4,alternate"
 Fields = Mapping[str, int | bool]  # of a tile, without those at their defaults
 
 # --- as fields, text and attribute ------------------------------------------------------------------
@@ -72,7 +75,7 @@ def make_tile(target: Target, fields: Fields) -> Tile:
             expected = "a switch" if is_switch else f"a whole number up to {_LARGEST_FIELD}"
             raise InputError(f"the field '{name}' of a tile must be {expected}, but is {value!r}")
     if missing := [n for n, field in known.items() if field.default is dataclasses.MISSING and n not in fields]:
-        raise InputError(f"a tile for {target.name} needs its {' and '.join(missing)}")
+        raise InputError(f"a tile for {target.name} needs its {' and '.join(missing)}, as in {_example(target)}")
     values: dict[str, Any] = dict(fields)
     return family(**values)
 
@@ -97,11 +100,30 @@ def tile_text(tile: Tile) -> str:
     return ",".join(name if value is True else f"{name}={value}" for name, value in tile_fields(tile).items())
 
 
-def parse_fields(text: str) -> dict[str, int | bool]:
-    """The fields that a text names; one without a value is a switch.
+def parse_tile(target: Target, text: str) -> Tile:
+    """The tile that a text names, of the target's kernel family.
 
     Raises:
-        InputError: it is no list of NAME=NUMBER and NAME.
+        InputError: as `parse_fields` and `make_tile`.
+
+    Example:
+        >>> from bitmlir.lowering.targets import get_target
+        >>> parse_tile(get_target("sm_90a"), "rows=64,columns=256,stages=4").columns
+        256
+    """
+    return make_tile(target, parse_fields(text, _example(target)))
+
+
+def _example(target: Target) -> str:
+    """A tile of the target's kernel family, to show how one is written."""
+    return _WGMMA_EXAMPLE if target.copy == "tma" else tile_text(mma_tiles(target)[0])
+
+
+def parse_fields(text: str, example: str = _WGMMA_EXAMPLE) -> dict[str, int | bool]:
+    """The fields that a text names; one without a value is a switch. Errors show the example.
+
+    Raises:
+        InputError: it is no list of NAME=NUMBER and NAME, or one has a name twice.
 
     Example:
         >>> parse_fields("rows=64,columns=256,stages=4,alternate")
@@ -110,8 +132,10 @@ def parse_fields(text: str) -> dict[str, int | bool]:
     fields: dict[str, int | bool] = {}
     for part in text.split(","):
         match = re.fullmatch(r"\s*([a-z_]+)(?:\s*=\s*(\d+))?\s*", part)
-        if match is None or match[1] in fields:
-            raise InputError(f"a tile is written rows=64,columns=256,stages=4,alternate, but here stands {part!r}")
+        if match is None:
+            raise InputError(f"a tile is written {example}, but here stands {part!r}")
+        if match[1] in fields:
+            raise InputError(f"the field '{match[1]}' of a tile is given twice")
         fields[match[1]] = True if match[2] is None else int(match[2])
     return fields
 
@@ -218,8 +242,13 @@ def given_tile(problem: ProductProblem) -> Tile | None:
     except InputError as error:
         fail(op, str(error))
     if fault := fault_of(problem, tile):
-        fail(op, f"the tile {tile_text(tile)} is not possible here: {fault}")
+        fail(op, impossible(tile, fault))
     return tile
+
+
+def impossible(tile: Tile, fault: str) -> str:
+    """What says that a tile cannot be used for a problem, with the rule that it breaks."""
+    return f"the tile {tile_text(tile)} is not possible here: {fault}"
 
 
 # --- all of them ------------------------------------------------------------------------------------

@@ -110,6 +110,14 @@ def test_saving_into_a_folder_that_is_not_there_is_an_error(tmp_path):
         BUNDLE.save(tmp_path / "missing" / "k.bitmlir")
 
 
+@pytest.mark.parametrize("path", [None, 5, b"k.bitmlir"])
+def test_a_path_that_is_none_is_refused(path):
+    with pytest.raises(BundleError, match=rf"expected the path of a bundle, got {type(path).__name__}"):
+        BUNDLE.save(path)
+    with pytest.raises(BundleError, match=rf"expected the path of a bundle, got {type(path).__name__}"):
+        Bundle.load(path)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BundleError, match=r"cannot read bundle .*none\.bitmlir: No such file"):
         Bundle.load(tmp_path / "none.bitmlir")

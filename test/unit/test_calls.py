@@ -287,6 +287,13 @@ def test_on_the_cpu_there_is_no_stream_and_a_graph_is_the_call_itself(product, o
         bound.run(3)
 
 
+@pytest.mark.parametrize("repeats", [0, -1, 2.0, True, None, "3"])
+def test_a_program_is_timed_a_whole_number_of_times(product, operands, repeats: Any):
+    with pytest.raises(bitmlir.InputError, match="repeats must be a whole number above 0, got "):
+        product.bind(*operands).time(repeats)
+    assert len(product.bind(*operands).time(np.int64(3))) == 3
+
+
 def test_a_strided_array_is_copied_and_logged(operands, caplog: pytest.LogCaptureFixture):
     x, w = operands
     exe = bitmlir.compile(dataclasses.replace(SPEC, out="f32", bias=True), target="cpu")

@@ -80,6 +80,15 @@ def test_plain_arrays_have_their_type_and_both_signs(dtype: str) -> None:
         assert np.abs(array.astype(float)).max() > np.iinfo(array.dtype).max / 4
 
 
+def test_scales_are_positive_and_flips_truth_values() -> None:
+    scale = Value("scale", "array", (1000,), {}, dtype="f32")
+    flip, other = (Value(name, "array", (1000,), {}, dtype="i8") for name in ("flip", "other"))
+    plain = random_operands(plan_of(scale, flip, other), seed=0).plain
+    assert (plain["scale"] >= 0).all()
+    assert np.unique(plain["flip"]).tolist() == [False, True]
+    assert len(np.unique(plain["other"])) > 2
+
+
 def test_the_seed_decides_the_operands() -> None:
     plan = plan_of(matrix("x", (5, 70), "u3@row"), Value("a", "array", (9,), {}, dtype="f32"))
     first, same, other = (random_operands(plan, seed) for seed in (1, 1, 2))

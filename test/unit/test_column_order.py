@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
-from bitmlir.lowering.gpu import column_order
 from bitmlir.lowering.gpu.column_order import ColumnOrder
 
 
@@ -36,9 +33,3 @@ def test_the_column_of_a_sum_without_a_common_bit_is_the_sum_of_the_columns(grou
 )
 def test_stores_are_as_wide_as_rows_let_them_be_aligned(columns: int, element: int, groups: int) -> None:
     assert ColumnOrder.of(columns, element) == ColumnOrder(groups)
-
-
-def test_doctests_run() -> None:
-    results = doctest.testmod(column_order)
-    assert results.attempted > 0
-    assert results.failed == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import re
 import subprocess
 from pathlib import Path
 
@@ -11,7 +14,8 @@ import pytest
 import bitmlir
 from bitmlir import compiler
 from bitmlir.build import matmul_module
-from bitmlir.lowering.targets import get_target
+from bitmlir.lowering.gpu.tiles import make_tile, parse_fields, tile_text
+from bitmlir.lowering.targets import TARGETS, get_target
 
 SPEC = bitmlir.MatmulSpec(m=3, n=5, k=70, lhs="bipolar", rhs="u2")
 BIT_SPEC = bitmlir.MatmulSpec(m=3, n=5, k=70, lhs="bipolar", rhs="u2", out="bit")
@@ -212,11 +216,73 @@ def test_a_wrong_argument_is_named(operands, change, error: type[Exception], mes
         ({"threshold": np.zeros(4, int)}, bitmlir.ShapeError, r"threshold must have the shape \(5,\), or be a number"),
         ({"threshold": np.zeros(5)}, bitmlir.InputError, "threshold must hold integers, got float64"),
         ({"threshold": 2**40}, bitmlir.InputError, "threshold must lie in -2147483648..2147483647"),
+        ({"threshold": 0, "flip": 2}, bitmlir.InputError, "flip must hold booleans, or 0 and 1, but flip = 2: give fl"),
+        ({"threshold": 0, "flip": [0, 1, -1, 1, 0]}, bitmlir.InputError, r"or 0 and 1, but flip\[2\] = -1: give flip"),
+        ({"threshold": 0, "flip": 1.0}, bitmlir.InputError, "flip must hold booleans, or 0 and 1, got float64"),
     ],
 )
 def test_a_wrong_parameter_is_named(operands, named: dict, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         bitmlir.compile(BIT_SPEC, target="cpu")(*operands, **named)
+
+
+def test_a_flip_may_be_of_booleans_or_of_zeros_and_ones(operands):
+    exe = bitmlir.compile(BIT_SPEC, target="cpu")
+    expected = bitmlir.unpack(exe(*operands, threshold=0, flip=[True, False, True, True, False]))
+    np.testing.assert_array_equal(bitmlir.unpack(exe(*operands, threshold=0, flip=[1, 0, 1, 1, 0])), expected)
+    assert len(np.unique(expected)) == 2
+
+
+@pytest.mark.parametrize("name", ["lhs", "rhs"])
+def test_bits_past_k_of_a_matrix_made_by_hand_are_refused(operands, name: str):
+    given = {"lhs": bitmlir.pack(operands[0], "bipolar"), "rhs": bitmlir.pack(operands[1], "u2")}
+    given[name].planes[0, 1, 2] |= np.uint32(1 << 31)
+    with pytest.raises(bitmlir.InputError, match=rf"{name}.planes\[0, 1\] has bits set past k = 70: padding must be 0"):
+        bitmlir.compile(SPEC, target="cpu")(**given)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda exe: pickle.loads(pickle.dumps(exe))])
+def test_a_program_that_ran_can_be_copied_and_pickled(operands, copied):
+    exe = bitmlir.compile(SPEC, target="cpu")
+    expected = exe(*operands)
+    again = copied(exe)
+    assert again.plan == exe.plan
+    np.testing.assert_array_equal(again(*operands), expected)
+    np.testing.assert_array_equal(exe(*operands), expected)
+
+
+@pytest.mark.parametrize(
+    ("target", "tile", "message"),
+    [
+        (
+            "sm_90a",
+            "rows=64,columns=256,stages=400",
+            r"argument tile: the tile rows=64,columns=256,stages=400 is not possible here: \d+ bytes of shared memory",
+        ),
+        (
+            "sm_80",
+            "rows=64,columns=250,warp_rows=32,warp_columns=32,stages=3",
+            "argument tile: the tile .* is not possible here: rows and columns must divide 128",
+        ),
+        ("sm_90a", "64", "a tile is written rows=64,columns=256,stages=4,alternate, but here stands '64'"),
+        ("sm_80", "64", r"a tile is written rows=\d+,columns=\d+,warp_rows=\d+,warp_columns=.*, but here stands '64'"),
+        ("sm_80", "rows=64", r"needs its columns and .*, as in rows=\d+,columns=\d+,warp_rows=\d+,warp_columns="),
+        ("sm_90a", "rows=64,rows=64", "the field 'rows' of a tile is given twice"),
+        ("sm_90a", 64, "argument tile must be a text, NAME=NUMBER,…, got int"),
+    ],
+)
+def test_a_tile_that_cannot_be_is_a_fault_of_the_argument(target: str, tile, message: str):
+    with pytest.raises(bitmlir.InputError, match=message):
+        bitmlir.compile(SPEC, target=target, tile=tile)
+
+
+@pytest.mark.parametrize("target", [name for name, known in TARGETS.items() if known.is_gpu])
+def test_the_tile_that_errors_show_can_be_asked_for(target: str):
+    with pytest.raises(bitmlir.InputError) as raised:
+        bitmlir.compile(SPEC, target=target, tile="?")
+    (example,) = re.findall(r"a tile is written (\S+), but", str(raised.value))
+    tile = make_tile(get_target(target), parse_fields(example))
+    assert tile_text(tile) == example
 
 
 def test_zero_points_of_rows_come_with_packed_operands(operands, rng: np.random.Generator):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 from dataclasses import replace
 
 import pytest
 
-from bitmlir.lowering.gpu import mma_tile
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tile_fault, mma_tiles
 from bitmlir.lowering.targets import TARGETS, Target, get_target
 
@@ -90,9 +88,3 @@ def test_registers_are_those_of_a_scheduler_divided_by_its_warps() -> None:
     assert LARGE.registers == 168  # 12 warps: 16384 / 32 / 3, in eights
     assert MmaTile(128, 128, 64, 64, 3, producers=4).registers == 255
     assert MmaTile(128, 128, 64, 64, 3, producers=2, blocks=2).registers == 168
-
-
-def test_doctests_run() -> None:
-    results = doctest.testmod(mma_tile)
-    assert results.attempted > 0
-    assert results.failed == 0

@@ -394,3 +394,31 @@ class TestFromPlanes:
             Packed.from_planes(self.planes[0], "u1", 3)
         with pytest.raises(InputError, match="planes must have dtype uint32, got int32"):
             Packed.from_planes(self.planes.view(np.int32), "i4", 3)
+
+
+# --- made by hand ------------------------------------------------------------------------------------
+
+
+def test_a_shape_may_be_any_list_of_whole_numbers() -> None:
+    packed = pack(np.ones((5, 100), int), "u2")
+    again = Packed(packed.planes, packed.sums, packed.encoding, [5, np.int64(100)])  # type: ignore[arg-type]
+    assert again.shape == (5, 100)
+    assert [type(size) for size in again.shape] == [int, int]
+    assert hash(again.shape) == hash(packed.shape)
+
+
+@pytest.mark.parametrize("shape", [5, (5.0, 100), None, "5x100"])
+def test_a_shape_that_is_none_is_refused(shape: Any) -> None:
+    packed = pack(np.ones((5, 100), int), "u2")
+    with pytest.raises(ShapeError, match="a shape is a tuple of whole numbers, such as"):
+        Packed(packed.planes, packed.sums, packed.encoding, shape)
+
+
+@pytest.mark.parametrize("k", [1, 31, 32, 33, 96, 100, 127, 129, 255])
+def test_a_bit_past_k_is_found_wherever_it_is(k: int) -> None:
+    for bit in range(k, 32 * words_per_row(k)):
+        packed = pack(np.ones((2, 3, k), int), "u2")
+        packed.planes[1, 0, 2, bit // 32] |= np.uint32(1 << bit % 32)
+        with pytest.raises(InputError, match=rf"planes\[1, 0, 2\] has bits set past k = {k}: padding must be 0"):
+            packed.check()
+    pack(np.ones((2, 3, k), int), "u2").check()

@@ -51,9 +51,7 @@ def arguments_of(spec: PackSpec, x: np.ndarray, rng: np.random.Generator) -> dic
     """x, with scales and zero points if the program takes them."""
     given: dict[str, Any] = {"x": x}
     if spec.scale:
-        given["scale"] = rng.choice([0.5, 1.0, 2.0, 0.1, 3.7, 1 / 3, 0.0, 1e-30, 1e30, np.nan], spec.rows).astype(
-            np.float32
-        )
+        given["scale"] = rng.choice([0.5, 1.0, 2.0, 0.1, 3.7, 1 / 3, 0.0, 1e-30, 1e30], spec.rows).astype(np.float32)
     encoding = Encoding.parse(spec.encoding)
     if encoding.has_row_zeros:
         given["zeros"] = rng.integers(0, 2**encoding.bits, spec.rows).astype(np.int32)
@@ -123,6 +121,24 @@ def test_bipolar_holds_the_signs_whatever_the_scale() -> None:
 def test_a_row_of_zeros_may_have_scale_zero() -> None:
     packed = bitmlir.compile(PackSpec(2, 3, "i4", scale=True), "cpu")(np.zeros((2, 3)), scale=[0, 1])
     assert not bitmlir.unpack(packed).any()
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        ([1, -0.5, -1], r"scale\[1\] = -0.5 cannot divide a row"),
+        ([1, 0, np.nan], r"scale\[2\] = nan cannot divide a row"),
+        ([1, -1e-45, 2], r"scale\[1\] = -1e-45 cannot divide a row"),
+        (-np.inf, r"scale\[0\] = -inf cannot divide a row"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["i4", "u4@row"])
+def test_scales_that_are_negative_or_none_are_refused(encoding: str, scale: Any, message: str) -> None:
+    program = bitmlir.compile(PackSpec(3, 5, encoding, scale=True), "cpu")
+    zeros = {"zeros": np.zeros(3, np.int32)} if encoding == "u4@row" else {}
+    with pytest.raises(bitmlir.InputError, match=message):
+        program(np.zeros((3, 5)), scale=scale, **zeros)
+    program(np.zeros((3, 5)), scale=[-0.0, np.inf, 1e-45], **zeros)
 
 
 def test_what_was_packed_feeds_a_product_as_it_is() -> None:

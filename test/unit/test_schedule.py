@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Iterator
 from itertools import pairwise, product
 
@@ -12,7 +11,6 @@ import pytest
 from bitmlir import reference
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.formats.packed import Packed, pack, words_to_bits
-from bitmlir.lowering import schedule
 from bitmlir.lowering.schedule import (
     Correction,
     Negate,
@@ -209,9 +207,3 @@ def test_bitmaps_need_and(native: tuple[str, ...]) -> None:
 def test_a_target_with_one_operation_uses_it(only: str) -> None:
     for p, q in product(NAMES, repeat=2):
         assert choose_operation(Encoding.parse(p), Encoding.parse(q), (only,), sparse=False) == only
-
-
-def test_doctests_run() -> None:
-    results = doctest.testmod(schedule)
-    assert results.attempted > 0
-    assert results.failed == 0

@@ -74,3 +74,20 @@ def test_numpys_numbers_and_truth_values_and_encodings_are_taken(spec: Any) -> N
     assert repr(spec(**numbers | switches)) == repr(spec(**plain))
     encodings = {name: Encoding.parse(plain[name]) for name in ("lhs", "rhs", "encoding") if name in plain}
     assert spec(**plain | encodings)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_specs_are_equal_however_their_encodings_are_named(spec: Any) -> None:
+    names = [name for name in ("lhs", "rhs", "encoding") if name in SPECS[spec]]
+    plain = spec(**SPECS[spec] | dict.fromkeys(names, "ternary"))
+    for named in (Encoding.parse("ternary"), np.str_("ternary")):
+        other = spec(**SPECS[spec] | dict.fromkeys(names, named))
+        assert (other, hash(other), repr(other)) == (plain, hash(plain), repr(plain))
+        assert {type(getattr(other, name)) for name in names} == {str}
+
+
+@pytest.mark.parametrize("out", [Encoding.parse("u4"), np.str_("u4")], ids=repr)
+def test_specs_are_equal_however_their_result_is_named(out: Any) -> None:
+    plain = MatmulSpec(**MATMUL | {"out": "u4"})
+    assert MatmulSpec(**MATMUL | {"out": out}) == plain
+    assert repr(MatmulSpec(**MATMUL | {"out": out})) == repr(plain)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 
 import pytest
 
 from bitmlir import compiler
 from bitmlir.dialects.errors import TargetError
-from bitmlir.lowering import targets
 from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.wgmma import WgmmaTile
 from bitmlir.lowering.instructions import INSTRUCTIONS, wgmma
@@ -151,9 +149,3 @@ def test_a_name_is_taken_whatever_gpu_is_present(monkeypatch: pytest.MonkeyPatch
     assert compiler.resolve_target("sm_75").name == "sm_75"
     with pytest.raises(TargetError, match="unknown target 'sm_76'"):
         compiler.resolve_target("sm_76")
-
-
-def test_doctests_run() -> None:
-    results = doctest.testmod(targets)
-    assert results.attempted > 0
-    assert results.failed == 0

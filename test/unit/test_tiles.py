@@ -148,3 +148,7 @@ class TestCheck:
         other = Packed.from_planes(packed.planes, "i2", packed.k)
         with pytest.raises(EncodingError, match="is for 'u2', the matrix is 'i2'"):
             tile_bitmap(packed).check(other)
+
+
+def test_a_shape_may_be_a_list() -> None:
+    assert TileBitmap(np.zeros((2, 1, 1), np.uint32), [5, 100], "u2").shape == (5, 100)  # type: ignore[arg-type]

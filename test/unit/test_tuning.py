@@ -12,14 +12,21 @@ from statistics import median
 from typing import Any
 
 import pytest
+from mlir import ir
 
 from bitmlir import compiler, tuning
+from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
+from bitmlir.grouped_spec import GroupedSpec
+from bitmlir.lowering import choose_tiles
+from bitmlir.lowering.gpu.tiles import read_fields
 from bitmlir.lowering.machines import MACHINES
+from bitmlir.lowering.pipeline import run_pipeline
 from bitmlir.lowering.targets import get_target
-from bitmlir.lowering.tuning_table import FORMAT, Entry, TuningTable
+from bitmlir.lowering.tuning_table import FORMAT, Entry, TuningTable, quoted_path
 from bitmlir.lowering.workload import Workload
 from bitmlir.runtime.driver import Device
+from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench.tune import candidates
 
@@ -28,6 +35,8 @@ WORK = Workload("sm_90a", "matmul", 130, 200, 300, 1, 1, (1,), "i32")
 TILE: dict[str, int | bool] = {"rows": 64, "columns": 48, "stages": 3}
 TABLE = TuningTable({"name": "NVIDIA H200"}, "a test", (Entry(WORK, TILE, 3e-6, {"date": "2026-11-21", "note": [1]}),))
 HOPPER = get_target("sm_90a")
+SHIPPED_FILE = Path(tuning.__file__).parent / "h200.json"
+SHIPPED = TuningTable.load(SHIPPED_FILE)
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +54,21 @@ def present(monkeypatch: pytest.MonkeyPatch, name: str | None, capability: tuple
 
 def tile_of(planes: str) -> str:
     return re.findall(r"tile = ({.*?})", planes)[0]
+
+
+def chosen(spec: MatmulSpec | GroupedSpec | SearchSpec, target: str, table: Path) -> tuple[dict[str, int | bool], str]:
+    """The tile that a product is compiled with, as fields, and where it comes from."""
+    with ir.Context() as context, ir.Location.unknown():
+        bit.load(context)
+        module = compiler.build_module(spec)
+        tables = quoted_path(str(table))
+        run_pipeline(module, f"bit-decompose{{target={target}}},choose-tiles{{target={target} tables={{{tables}}}}}")
+        (op,) = choose_tiles.plane_products(module.operation)
+        return read_fields(op.attributes["tile"]), ir.StringAttr(op.attributes[choose_tiles.SOURCE]).value
+
+
+def tile_source(spec: MatmulSpec, target: str, table: Path) -> str:
+    return chosen(spec, target, table)[1]
 
 
 # --- files -----------------------------------------------------------------------------------------
@@ -119,7 +143,7 @@ def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, change: dict
         {"workload": {**WORK.to_json(), "groups": 10**30}},
     ],
 )
-def test_an_entry_that_is_none_is_left_out_and_named_in_the_log_once(
+def test_an_entry_that_is_none_is_left_out_with_one_line_in_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
 ) -> None:
     table = json.loads(TABLE.to_json())
@@ -127,7 +151,20 @@ def test_an_entry_that_is_none_is_left_out_and_named_in_the_log_once(
     (tmp_path / "t.json").write_text(json.dumps(table))
     assert TuningTable.load(tmp_path / "t.json") == TuningTable.load(tmp_path / "t.json") == TABLE
     (message,) = caplog.messages
-    assert message.startswith(f"the tuning table {tmp_path / 't.json'}: entry 0 is ignored (")
+    assert message.startswith(f"the tuning table {tmp_path / 't.json'}: 1 of 2 entries is ignored; the first because")
+
+
+def test_a_table_of_nothing_but_damage_is_one_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = json.loads(SHIPPED.to_json())
+    for number, entry in enumerate(table["entries"]):
+        entry["seconds"] = -number
+    (tmp_path / "t.json").write_text(json.dumps(table))
+    assert TuningTable.load(tmp_path / "t.json").entries == ()
+    count = len(SHIPPED.entries)
+    assert caplog.messages == [
+        f"the tuning table {tmp_path / 't.json'}: {count} of {count} entries are ignored; the first because of "
+        "ValueError('seconds must be a number above 0, but are 0.0')"
+    ]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000])
@@ -184,6 +221,9 @@ def test_a_gpu_that_the_target_is_not_for_does_not_count(monkeypatch: pytest.Mon
 
 
 def test_the_variable_must_name_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path))
+    with pytest.raises(InputError, match=r"BITMLIR_TUNING='.*': it is a folder: name a table in it"):
+        compiler.compile(SPEC, "sm_90a")
     monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "nothing.json"))
     with pytest.raises(InputError, match=r"BITMLIR_TUNING='.*nothing\.json': there is no such file"):
         compiler.compile(SPEC, "sm_90a")
@@ -257,13 +297,33 @@ def test_the_cache_tells_tables_of_other_names_apart(monkeypatch: pytest.MonkeyP
         assert source == f"tuned: {name}, NVIDIA H200, 2026-11-21"
 
 
-@pytest.mark.parametrize("tile", [{"rows": 64}, {"rows": 64, "columns": 4096, "stages": 3}, {"depth": 3}])
-def test_a_tile_that_kernels_no_longer_have_is_passed_over(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tile: dict[str, int | bool]
+@pytest.mark.parametrize(
+    ("tile", "reason"),
+    [
+        ({"rows": 64}, "a tile for sm_90a needs its columns and stages, as in rows=64,columns=256,stages=4,alternate"),
+        (
+            {"rows": 64, "columns": 4096, "stages": 3},
+            "the tile rows=64,columns=4096,stages=3 is not possible here: wgmma has no n of 4096: expected 8, 16, 24, "
+            "32 or a multiple of 16 up to 256",
+        ),
+        ({"depth": 3}, "a tile for sm_90a has no field 'depth': expected rows, columns, stages, "),
+    ],
+)
+def test_a_tile_that_kernels_no_longer_have_is_passed_over_with_one_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    tile: dict[str, int | bool],
+    reason: str,
 ) -> None:
-    TuningTable(TABLE.device, "", (Entry(WORK, tile, 3e-6),)).save(tmp_path / "t.json")
-    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "t.json"))
-    assert compiler.compile(SPEC, "sm_90a").explain().launches[0].tile_source == "cost model"
+    path = tmp_path / "t.json"
+    TuningTable(TABLE.device, "", (Entry(WORK, tile, 3e-6),)).save(path)
+    with caplog.at_level(logging.INFO, "bitmlir"):
+        sources = [tile_source(SPEC, "sm_90a", path) for _ in range(2)]
+    assert sources == ["cost model"] * 2
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith(f"the tuning table {path}: the tile for 130x200x300 is ignored: {reason}")
 
 
 def test_a_tile_is_refused_where_there_are_none() -> None:
@@ -272,8 +332,6 @@ def test_a_tile_is_refused_where_there_are_none() -> None:
 
 
 # --- the shipped table -------------------------------------------------------------------------------
-
-SHIPPED = TuningTable.load(Path(tuning.__file__).parent / "h200.json")
 
 
 def test_the_shipped_table_says_what_it_was_measured_on_and_how() -> None:
@@ -305,3 +363,12 @@ def test_nothing_was_faster_than_the_model_says_is_possible() -> None:
         assert entry.seconds > machine.launch_seconds
         if not entry.workload.sparse:
             assert entry.seconds > entry.workload.operations / machine.operations_per_second
+
+
+def test_every_shipped_tile_is_legal_and_what_its_problem_is_compiled_with() -> None:
+    for entry in SHIPPED.entries:
+        problem = entry.details["problem"]
+        kind = {"product": MatmulSpec, "grouped product": GroupedSpec, "search": SearchSpec}[problem["kind"]]
+        names = [field.name for field in dataclasses.fields(kind) if field.name in problem]
+        tile, source = chosen(kind(**{name: problem[name] for name in names}), entry.workload.target, SHIPPED_FILE)
+        assert (tile, source) == (entry.tile, f"tuned: h200.json, NVIDIA H200, {entry.details['date'][:10]}"), problem
