@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BAD_INPUT",
+    "INTERRUPTED",
     "OK",
     "OUR_FAULT",
     "USAGE",
@@ -39,6 +40,7 @@ __all__ = [
 OK = 0
 BAD_INPUT = 1
 USAGE = 2
+INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 OUR_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -57,7 +59,7 @@ def run_tool(name: str, body: Callable[[], int]) -> int:
     except SystemExit as exit_:  # how argparse ends
         return exit_.code if isinstance(exit_.code, int) else OK
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT  # as shells report it
+        return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes there at exit
         return 128 + signal.SIGPIPE

@@ -179,7 +179,7 @@ class BoundProgram:
         Raises:
             DeviceError: the driver reported an error.
         """
-        return Graph(self, runs)
+        return Graph(self._program.device, functools.partial(self._queue, runs=runs))
 
     def synchronize(self) -> None:
         """Wait until all runs are done.
@@ -227,25 +227,28 @@ class BoundProgram:
 
 
 class Graph:
-    """Runs of a bound program as one CUDA graph: the driver is called once for all their launches.
+    """Work recorded as one CUDA graph, runs of a bound program say: the driver is called once for all its launches.
 
-    It holds the addresses of the program's buffers, and reads and writes what they then hold.
+    It holds the addresses of the buffers, and reads and writes what they then hold.
     """
 
-    def __init__(self, bound: BoundProgram, runs: int) -> None:
-        """Made by `BoundProgram.graph`."""
-        self._bound = bound  # keeps kernels and buffers
-        self._device = bound._program.device
+    def __init__(self, device: Device, queue: Callable[[Any], None]) -> None:
+        """Record what `queue(stream)` puts on the stream.
+
+        Raises:
+            DeviceError: the driver reported an error.
+        """
+        self._device, self._queue = device, queue  # which keeps kernels and buffers
         with self._device.active(), contextlib.ExitStack() as stack:
             stream = _new_stream()  # the legacy default one cannot be recorded
             stack.callback(release, self._device, "cuStreamDestroy", stream)
-            recorded = _record(stream, functools.partial(bound._queue, stream, runs))
+            recorded = _record(stream, queue)
             stack.callback(release, self._device, "cuGraphDestroy", recorded)
             self._handle = call("cuGraphInstantiate", recorded, 0)
         release_with(self, self._device, "cuGraphExecDestroy", self._handle)
 
     def run(self, stream: Any = None) -> None:
-        """Queue the recorded runs on a stream (see `BoundProgram.run`).
+        """Queue the recorded work on a stream (see `BoundProgram.run`).
 
         Raises:
             InputError: `stream` is none.
@@ -264,12 +267,12 @@ def _new_stream() -> Any:
     return call("cuStreamCreate", driver().CUstream_flags.CU_STREAM_NON_BLOCKING.value)
 
 
-def _record(stream: Any, queue: Callable[[], None]) -> Any:
+def _record(stream: Any, queue: Callable[[Any], None]) -> Any:
     """A CUDA graph of what `queue` puts on the stream."""
     # Relaxed: memory that Python happens to free meanwhile must not spoil the recording.
     call("cuStreamBeginCapture", stream, driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
     try:
-        queue()
+        queue(stream)
     finally:
         graph = call("cuStreamEndCapture", stream)
     return graph

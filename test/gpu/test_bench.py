@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ from bitmlir.formats.packed import unpack
 from bitmlir.lowering.gpu.ceiling import expected_sums, instruction_ceiling
 from bitmlir.lowering.targets import TARGETS, Target
 from bitmlir.runtime.driver import Device
+from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import cli
 from bitmlir.tools.bench.operands import random_packed
 from bitmlir.tools.bench.oracle import Verdict, check
+from bitmlir.tools.bench.problems import Search
 from bitmlir.tools.bench.report import Report
 from bitmlir.tools.bench.rivals import find_torch
+from bitmlir.tools.bench.suites import SUITES
 
 pytestmark = pytest.mark.gpu
 
@@ -44,7 +48,7 @@ def test_the_smoke_suite_is_exact_and_every_limit_is_measured(tmp_path: Path) ->
     report = Report.from_json(path.read_text())
     assert all(point.exact and point.checked for point in report.points)
     assert {point.target for point in report.points} == report.limits.instructions.keys()
-    assert all(limit["exact"] for limit in report.limits.instructions.values())
+    assert all(limit.exact for limit in report.limits.instructions.values())
     assert report.limits.copy_bytes_per_second
     assert report.limits.launch_seconds
     rotated = [point for point in report.points if point.problem.get("rotated")]
@@ -61,6 +65,15 @@ def test_tuning_leaves_a_table_that_compiling_finds(tmp_path: Path, monkeypatch:
     assert cli.main(["tune", *sizes, "--top", "2", "--repeat", "3", "--table", str(table)]) == 0
     monkeypatch.setenv("BITMLIR_TUNING", str(table))
     (launch, *_) = compiler.compile(MatmulSpec(130, 200, 300, "bipolar", "u2")).explain().launches
+    assert (launch.tile_source or "").startswith("tuned: table.json")
+
+
+def test_searches_are_tuned_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, spec = tmp_path / "table.json", SearchSpec(20, 300, 100, "bipolar", "bipolar", count=3)
+    monkeypatch.setitem(SUITES, "search", replace(SUITES["search"], problems=(Search(spec),)))
+    assert cli.main(["tune", "search", "--top", "2", "--repeat", "3", "--table", str(table)]) == 0
+    monkeypatch.setenv("BITMLIR_TUNING", str(table))
+    (launch, *_) = compiler.compile(spec).explain().launches
     assert (launch.tile_source or "").startswith("tuned: table.json")
 
 

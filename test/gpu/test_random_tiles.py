@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import random_planes, run_on_gpu
+from support import run_on_gpu
 
 from bitmlir import compiler, reference
 from bitmlir.dialects.errors import BundleError
@@ -16,25 +16,36 @@ from bitmlir.formats.packed import Packed, unpack
 from bitmlir.formats.tiles import tile_bitmap
 from bitmlir.lowering.targets import get_target
 from bitmlir.runtime.cuda import Device, choose_image
-from bitmlir.spec import MatmulSpec
+from bitmlir.runtime.dtypes import numpy_dtype
+from bitmlir.spec import FLOATS, RESIDUALS, MatmulSpec
+from bitmlir.tools.bench.operands import random_packed
 from bitmlir.tools.bench.tune import candidates
 
 pytestmark = pytest.mark.gpu
 
 ENCODINGS = ["bipolar", "u2", "i3", "ternary", "u4@7"]
 RESULTS = ["i32", "f16", "bit", "u4"]
+WHOLE_RESIDUALS = [name for name in RESIDUALS if name not in FLOATS]
 SHAPES_TRIED = 40
 TILES_A_SHAPE = 3
 
 
 def random_spec(rng: np.random.Generator) -> MatmulSpec:
-    """Few rows or many, and so large results that blocks take several tiles; depths with and without whole blocks."""
+    """Few rows or many, and so large results that blocks take several tiles; depths with and without whole blocks.
+
+    A third of those that are not so large are batches; of the others operands may have bitmaps.
+    """
     m = int(rng.choice([rng.integers(1, 9), rng.integers(9, 65), rng.integers(65, 700), rng.integers(1000, 3000)]))
     n = int(rng.integers(1, 900) if m < 1000 else rng.integers(1000, 3000))
     k = int(rng.choice([rng.integers(1, 400), rng.integers(400, 6000 if m < 1000 else 1500)]))
     lhs, rhs, out = (str(rng.choice(names)) for names in (ENCODINGS, ENCODINGS, RESULTS))
     scaled = out not in ("i32", "bit")
-    return MatmulSpec(m, n, k, lhs, rhs, out, row_scale=scaled, column_scale=scaled, lhs_tiles=bool(rng.integers(2)))
+    residuals = [None, *(RESIDUALS if scaled else WHOLE_RESIDUALS)]
+    residual = residuals[rng.integers(len(residuals))]
+    is_batch = m < 1000 and rng.integers(3) == 0
+    more: dict[str, Any] = {"batch": int(rng.integers(2, 6))} if is_batch else {}
+    more |= {} if is_batch else {name: bool(rng.integers(2)) for name in ("lhs_tiles", "rhs_tiles")}
+    return MatmulSpec(m, n, k, lhs, rhs, out, row_scale=scaled, column_scale=scaled, residual=residual, **more)
 
 
 def emptied(rng: np.random.Generator, packed: Packed) -> Packed:
@@ -47,36 +58,48 @@ def emptied(rng: np.random.Generator, packed: Packed) -> Packed:
     return Packed.from_planes(planes, packed.encoding, packed.k)
 
 
-def arguments(rng: np.random.Generator, spec: MatmulSpec) -> dict[str, Any]:
-    spread = max(1, int(spec.k**0.5))
+def arguments(rng: np.random.Generator, spec: MatmulSpec, acc: np.ndarray) -> dict[str, Any]:
+    """What the epilogue reads: thresholds where sums are, scales that bring sums into the result's range."""
+    given: dict[str, Any] = {}
+    reach = {"u4": 20, "f16": 1000}.get(spec.out, 100)
+    if spec.residual is not None:
+        most = min(reach, 127)
+        given["residual"] = rng.integers(-most, most + 1, acc.shape, np.int8).astype(numpy_dtype(spec.residual))
     if spec.out == "bit":
-        limits = rng.integers(-spread, spread, spec.n).astype(np.int32)
-        return {"threshold": limits, "flip": rng.integers(0, 2, spec.n).astype(np.int8)}
-    if not spec.column_scale:
-        return {}
-    scale = {"f16": 1.0, "u4": 4.0}[spec.out] / spread
-    sizes = {"row_scale": spec.m, "column_scale": spec.n}
-    return {name: rng.uniform(0.5, scale + 0.5, size).astype(np.float32) for name, size in sizes.items()}
+        given["threshold"] = rng.integers(acc.min(), acc.max() + 1, spec.n, np.int32)
+        given["flip"] = rng.integers(0, 2, spec.n).astype(np.int8)
+    if spec.column_scale:
+        unit = reach / max(1, int(abs(acc).max()))
+        given["row_scale"] = rng.uniform(0.5, 1.5, acc.shape[:-1]).astype(np.float32)
+        given["column_scale"] = rng.uniform(0.5 * unit, 1.5 * unit, spec.n).astype(np.float32)
+    return given
+
+
+def random_problem(seed: int) -> tuple[np.random.Generator, MatmulSpec, dict[str, Any], np.ndarray]:
+    """A product, its arguments and its result; the generator goes on."""
+    rng = np.random.default_rng([seed, 2026])
+    spec = random_spec(rng)
+    batch = () if spec.batch is None else (spec.batch,)
+    operands = {
+        "lhs": random_packed(rng, (*batch, spec.m, spec.k), spec.lhs),
+        "rhs": random_packed(rng, (*batch, spec.n, spec.k), spec.rhs),
+    }
+    bitmaps = {}
+    for name in operands:
+        if getattr(spec, f"{name}_tiles"):
+            operands[name] = emptied(rng, operands[name])
+            bitmaps[f"{name}_tiles"] = tile_bitmap(operands[name])
+    acc = reference.matmul(unpack(operands["lhs"]), unpack(operands["rhs"]))
+    plain = arguments(rng, spec, acc)
+    decided = {name: value != 0 if name == "flip" else value for name, value in plain.items()}
+    return rng, spec, {**operands, **bitmaps, **plain}, reference.epilogue(acc, spec.out, **decided)
 
 
 @pytest.mark.parametrize("target", ["sm_90a", "sm_90"])
 @pytest.mark.parametrize("seed", range(SHAPES_TRIED))
 def test_random_tiles_give_exact_results_on_random_shapes(seed: int, target: str) -> None:
-    rng = np.random.default_rng([seed, 2026])
-    spec, chip = random_spec(rng), get_target(target)
-    given: dict[str, Any] = {
-        "lhs": random_planes(rng, (spec.m, spec.k), str(spec.lhs)),
-        "rhs": random_planes(rng, (spec.n, spec.k), str(spec.rhs)),
-        **arguments(rng, spec),
-    }
-    if spec.lhs_tiles:
-        given["lhs"] = emptied(rng, given["lhs"])
-        given["lhs_tiles"] = tile_bitmap(given["lhs"])
-    plain = {name: value for name, value in given.items() if name not in ("lhs", "rhs", "lhs_tiles")}
-    if "flip" in plain:
-        plain["flip"] = plain["flip"] != 0
-    acc = reference.matmul(unpack(given["lhs"]), unpack(given["rhs"]))
-    expected = reference.epilogue(acc, spec.out, **plain)
+    rng, spec, given, expected = random_problem(seed)
+    chip = get_target(target)
     _, ranked = candidates(spec, chip)
     for number in rng.choice(len(ranked), min(TILES_A_SHAPE, len(ranked)), replace=False):
         tile = ranked[number].text

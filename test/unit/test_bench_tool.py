@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import io
 import json
+import multiprocessing
 import os
+import signal
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,6 +18,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from fake_driver import FakeDriver, Status
 from rich.console import Console
 
 from bitmlir import compiler
@@ -23,13 +27,14 @@ from bitmlir.executable import Executable
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.targets import get_target
 from bitmlir.pack_spec import PackSpec
+from bitmlir.runtime.driver import Device
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import ahead, cli, measure, oracle, plot, timing
 from bitmlir.tools.bench.oracle import Verdict
 from bitmlir.tools.bench.problems import Packing, Problem, Product, Search
 from bitmlir.tools.bench.published import PUBLISHED, quoted_seconds
-from bitmlir.tools.bench.report import Limits, Point, Report
+from bitmlir.tools.bench.report import Instruction, Limits, Point, Report
 from bitmlir.tools.bench.suites import SUITES, suites_named
 from bitmlir.tools.bench.table import print_report
 from bitmlir.tools.bench.timing import Timing, wall_timing
@@ -99,9 +104,9 @@ def test_what_empty_tiles_save_is_neither_work_nor_traffic() -> None:
 
 
 def test_the_weights_that_take_turns_serve_every_product_with_the_same() -> None:
-    session = measure.Session(get_target("cpu"), None, None, Limits(), 1, 0, cached=True, rivals=False)
+    bench = measure.Bench(get_target("cpu"), None, None, Limits(), 1, 0, cached=True, rivals=False)
     problems = [Product(MatmulSpec(m, 8, 100, lhs, "i3"), rotated=True) for m, lhs in ((2, "u2"), (9, "u4"))]
-    first, second = (session.operands(p, compiler.compile(p.spec, "cpu").plan) for p in problems)
+    first, second = (bench.operands(p, compiler.compile(p.spec, "cpu").plan) for p in problems)
     copies = [placed["rhs"] for placed in first.placed]
     assert len(copies) == 2
     assert (copies[0].planes != copies[1].planes).any()
@@ -132,6 +137,17 @@ def test_programs_are_compiled_in_processes_of_their_own_and_faults_come_back() 
         with pytest.raises(CompileError, match="stages=99 is not possible here"):
             bad()
         assert on_cpu().target == "cpu"
+
+
+def test_ctrl_c_does_not_end_the_processes_that_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_MOST_WORKERS", 1)
+    others = set(multiprocessing.active_children())
+    works = [ahead.Work(MatmulSpec(n, n, n, "u1", "u1"), "sm_90a") for n in (1, 2, 3)]
+    with ahead.compiled_ahead(works, cached=False) as (first, *rest):
+        first()
+        (process,) = set(multiprocessing.active_children()) - others
+        os.kill(process.pid or 0, signal.SIGINT)
+        assert [program().target for program in rest] == ["sm_90a"] * 2
 
 
 def test_a_process_that_ends_is_a_fault_of_its_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,12 +196,22 @@ def test_a_graph_holds_whole_cycles_for_about_a_millisecond(
     assert (measured.sustained is None) == (microseconds < 20)
 
 
-def test_runs_in_a_graph_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_in_a_graph_take_turns_and_are_queued_once(fake: FakeDriver) -> None:
     order: list[tuple[str, int]] = []
-    monkeypatch.setattr(timing, "_Graph", lambda _device, _stream, queue: queue)
     queues = [lambda stream, name=name: order.append((name, stream)) for name in "abc"]
-    timing.recorder(MagicMock(), queues)(7, 4)()
-    assert order == [("a", 7), ("b", 7), ("c", 7), ("a", 7)]
+    fake.cuStreamCreate = lambda _flags: fake._made("9")  # type: ignore[method-assign]
+    device = Device.current()
+    launch = timing.recorder(device, queues)(7, 4)
+    assert order == [("a", 9), ("b", 9), ("c", 9), ("a", 9)]  # on a stream of its own
+    fake.log.clear()
+    with device.active():
+        launch()
+        launch()
+    assert fake.log == [("replay", 7)] * 2
+    assert fake.alive == ["executable graph"]
+    del launch
+    gc.collect()
+    assert fake.alive == []
 
 
 def example(**changes: object) -> Report:
@@ -210,7 +236,7 @@ def example(**changes: object) -> Report:
     packing = Packing(PackSpec(8, 8, "u4", "i8"))
     names = {"size": packing.size, "kind": packing.kind, "problem": packing.to_json()}
     unmeasured = Point(suite="pack", **names, target="sm_90a", exact=False, fault="the source must be i8")
-    instruction = {"name": "wgmma and.popc", "operations_per_second": 15.5e15, "exact": True, "timing": {}}
+    instruction = Instruction("wgmma and.popc", 15.5e15, True, Timing((1e-3,), 1))
     limits = Limits({"sm_90a": instruction}, 4e12, {"cuMemcpyDtoDAsync": 4e12}, 1e-6)
     device, tools = {"name": "NVIDIA H200", "driver": "580"}, {"date": "2026-11-21T12:00:00"}
     report = Report(device, tools, {"before": {"sm_mhz": 345.0}}, limits, (point, unmeasured), ("no torch",))
@@ -238,6 +264,91 @@ def test_a_file_that_is_no_report_is_refused(text: str) -> None:
         Report.from_json(text, "x.json")
 
 
+FLAWED = (  # where a value is put into a report, the value, and what is said
+    (("points",), None, "points: expected a list, got null"),
+    (("points",), [None], "points[0]: expected an object, got null"),
+    (("device",), None, "device: expected an object, got null"),
+    (("device",), {}, "the device has no name"),
+    (("device", "name"), 5, "the device has no name"),
+    (("tools", "date"), 5, "tools.date: expected a text, got 5"),
+    (("format",), "1", 'format: expected a count, got "1"'),
+    (("format",), True, "format: expected a count, got true"),
+    (("limits", "launch_seconds"), 0, "limits.launch_seconds: expected a finite number above 0, got 0"),
+    (("limits", "instructions", "sm_90a", "exact"), 1, "instructions.sm_90a.exact: expected true or false, got 1"),
+    (("points", 0, "timing", "seconds"), [], "points[0].timing: a timing needs a measurement"),
+    (("points", 0, "timing", "seconds"), ["a"], 'timing.seconds[0]: expected a finite number above 0, got "a"'),
+    (("points", 0, "timing", "seconds"), [1, float("nan")], "seconds[1]: expected a finite number above 0, got NaN"),
+    (("points", 0, "timing", "seconds"), [float("inf")], "seconds[0]: expected a finite number above 0, got Infinity"),
+    (("points", 0, "timing", "seconds"), [0], "seconds[0]: expected a finite number above 0, got 0"),
+    (("points", 0, "timing", "seconds"), [-1e-6], "seconds[0]: expected a finite number above 0, got -1e-06"),
+    (("points", 0, "timing", "seconds"), [1e-320], "seconds[0]: expected a finite number above 0, got 1e-320"),
+    (("points", 0, "rivals", "int8", "seconds"), [], "points[0].rivals.int8: a timing needs a measurement"),
+    (("points", 0, "bytes"), 0, "points[0]: it was measured, but 'bytes' says that nothing was moved"),
+    (("points", 0, "bytes"), -8, "points[0].bytes: expected a count, got -8"),
+    (("points", 0, "bit_operations"), "x", 'points[0].bit_operations: expected a count, got "x"'),
+    (("points", 0, "bit_operations"), 10**400, "points[0].bit_operations: expected a count, got 1000"),
+    (("points", 0, "floor"), {"unit": "x"}, 'points[0].floor.unit: expected a finite number above 0, got "x"'),
+    (("points", 0, "exact"), "no", 'points[0].exact: expected true or false, got "no"'),
+    (("points", 0, "problem"), None, "points[0].problem: expected an object, got null"),
+    (("points", 0, "problem"), {"rotated": True}, "points[0]: its problem's 'm' must be a size"),
+    (("points", 0, "problem", "out"), [], "points[0]: its problem's 'out' must be a text"),
+    (("points", 0, "quoted"), {"Another": None}, "quoted.Another: expected a finite number above 0, got null"),
+    (("points", 0, "clocks"), {"sm_mhz": float("nan")}, "points[0].clocks.sm_mhz: expected a finite number, got NaN"),
+)  # fmt: skip
+
+
+def changed(path: tuple[str | int, ...], value: object) -> str:
+    """The JSON of the example with a value put there, or with nothing there for `...`."""
+    fields = json.loads(example().to_json())
+    *parents, last = path
+    inner = fields
+    for each in parents:
+        inner = inner[each]
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return json.dumps(fields)
+
+
+@pytest.mark.parametrize(("path", "value", "said"), FLAWED, ids=str)
+def test_a_report_that_was_edited_is_refused_with_the_first_fault(
+    path: tuple[str | int, ...], value: object, said: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        Report.from_json(changed(path, value), "x.json")
+    message = str(caught.value)
+    assert message.startswith("x.json is not what bitmlir-bench writes with --json: ")
+    assert said in message
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (("device",), "device is missing"),
+        (("points", 0, "size"), "points[0].size is missing"),
+        (("points", 0, "bytes"), "points[0]: it was measured, but 'bytes' says that nothing was moved"),
+        (("points", 0, "timing", "seconds"), "points[0].timing.seconds is missing"),
+    ],
+    ids=str,
+)
+def test_a_report_with_a_field_missing_is_refused(path: tuple[str | int, ...], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Report.from_json(changed(path, ...))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [("new",), ("points", 0, "new"), ("points", 0, "timing", "new"), ("limits", "new")])
+def test_fields_that_are_not_known_are_left_out_of_a_report(path: tuple[str | int, ...]) -> None:
+    assert Report.from_json(changed(path, {"a": [1]})) == example()
+
+
+def test_a_text_of_endless_brackets_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^the report is not what bitmlir-bench writes"):
+        Report.from_json("[" * 100_000)
+
+
 def test_a_report_of_a_newer_format_is_refused() -> None:
     newer = json.dumps(json.loads(example().to_json()) | {"format": 2})
     with pytest.raises(InputError, match=r"has format 2, but this bitmlir reads up to 1: upgrade it"):
@@ -252,6 +363,16 @@ def test_the_table_shows_speeds_limits_rivals_and_faults() -> None:
         assert said in text
     assert "pack, 8², i8 → u4: the source must be i8" in text
     assert "sustained" not in text  # nothing to show there
+
+
+def test_speeds_of_the_cpu_are_told_in_a_unit_that_fits_them() -> None:
+    point = dataclasses.replace(example().points[0], target="cpu", timing=Timing((1e-3,), 1))
+    console = Console(width=140, record=True, file=io.StringIO())
+    print_report(example(points=(point,), limits=Limits()), console)
+    text = console.export_text()
+    assert "TOPS" in text
+    assert "0.00839" in text  # 2·64²·1024 in a millisecond
+    assert "POPS" not in text
 
 
 def test_what_is_quoted_is_marked_in_the_table_and_its_source_told() -> None:
@@ -372,10 +493,10 @@ def test_a_missing_package_is_named_before_anything_is_measured(
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
-        ("nowhere/out", "No such file or directory"),
-        ("file/out", "Not a directory"),
-        ("folder", "Is a directory"),
-        ("/proc/out", "No such file or directory"),
+        ("nowhere/out.png", "No such file or directory"),
+        ("file/out.png", "Not a directory"),
+        ("folder.png", "Is a directory"),
+        ("/proc/out.png", "No such file or directory"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(
@@ -388,11 +509,11 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(
 ) -> None:
     monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
     (tmp_path / "file").touch()
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.png").mkdir()
     path = str(tmp_path / place)  # as it is, if it is absolute
     assert cli.main(["run", "smoke", "--target", "cpu", option, path]) == 1
     assert f"cannot write '{path}': {reason}" in capsys.readouterr().err
-    assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder"]
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder.png"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -408,9 +529,9 @@ def test_a_folder_without_permission_is_named_before_anything_is_measured(
 def test_what_was_there_stays_until_the_new_file_is_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "out.json").write_text("old")
 
-    def measured(*_arguments: object, **_named: object) -> Report:
+    def measured(*_arguments: object, **_named: object) -> tuple[Report, bool]:
         assert (tmp_path / "out.json").read_text() == "old"
-        return example()
+        return example(), True
 
     monkeypatch.setattr(cli, "_measured", measured)
     assert cli.main(["run", "smoke", "--target", "cpu", "--json", str(tmp_path / "out.json")]) == 1
@@ -426,13 +547,84 @@ def test_an_interrupt_ends_the_tool_as_shells_report_it(monkeypatch: pytest.Monk
     assert cli.main(["run", "smoke", "--target", "cpu"]) == 130
 
 
+@pytest.mark.parametrize("measured", [0, 2])
+def test_an_interrupt_leaves_a_report_of_what_was_measured(
+    measured: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    points = iter(range(measured))
+
+    def measure_(bench: measure.Bench, *arguments: object) -> Point:
+        if next(points, None) is None:
+            raise KeyboardInterrupt
+        return measure_one(bench, *arguments)  # type: ignore[arg-type]
+
+    measure_one = measure.Bench.measure
+    monkeypatch.setattr(measure.Bench, "measure", measure_)
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    picture = tmp_path / "out.png"
+    files = ("--json", str(path), "--plot", str(picture))
+    assert cli.main(["run", "smoke", "--target", "cpu", "--repeat", "1", *files]) == 130
+    if not measured:
+        assert path.read_text() == "old"
+        return
+    report = Report.from_json(path.read_text())
+    assert len(report.points) == 2
+    assert all(point.exact for point in report.points)
+    assert report.notes == ("interrupted after 2 of 13 points",)
+    assert "interrupted after 2 of 13 points" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "smoke", "--target", "cpu", "--json", "a.png", "--plot", "a.png"], "cannot hold both"),
+        (["run", "smoke", "--target", "cpu", "--json", "a.png", "--plot", "./b/../a.png"], "cannot hold both"),
+        (["run", "smoke", "--target", "cpu", "--json", "a.png", "--plot", "link.png"], "cannot hold both"),
+        (["run", "smoke", "--target", "cpu", "--plot", "a.json"], "name ends in .png, got 'a.json'"),
+        (["plot", "a.png", "a.png"], "'a.png' cannot hold both the JSON and the picture: name two files"),
+        (["plot", "a.json", "a.json"], "name ends in .png, got 'a.json'"),
+        (["plot", "a.json", "-"], "name ends in .png, got '-'"),
+    ],
+)
+def test_files_that_would_be_lost_are_wrong_usage(
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.json", "a.png"):
+        Path(name).write_text(example().to_json())
+    Path("b").mkdir()
+    Path("link.png").symlink_to("a.png")
+    assert cli.main(arguments) == 2
+    assert said in capsys.readouterr().err
+    assert [Path(name).read_text() for name in ("a.json", "a.png")] == [example().to_json()] * 2
+
+
+def test_without_a_gpu_each_command_says_what_can_be_done(capsys: pytest.CaptureFixture[str], fake: FakeDriver) -> None:
+    fake.cuInit = lambda _flags: (Status.CUDA_ERROR_NO_DEVICE,)  # type: ignore[method-assign]
+    assert cli.main(["run", "smoke"]) == 1
+    assert cli.main(["tune", "small"]) == 1
+    ours, tunes = capsys.readouterr().err.splitlines()
+    assert "CUDA_ERROR_NO_DEVICE" in ours
+    assert ours.endswith("; --target cpu measures the CPU's kernels")
+    assert "CUDA_ERROR_NO_DEVICE" in tunes
+    assert tunes.endswith("; tiles are measured on the GPU that they are for")
+    assert "target='cpu'" not in ours + tunes
+
+
 def test_what_torch_raises_is_a_fault_of_one_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(*_arguments: object) -> Verdict:
         raise RuntimeError("CUDA out of memory\nand a page of advice")
 
     monkeypatch.setattr(oracle, "check", check)
-    session = measure.Session(get_target("cpu"), None, None, Limits(), 1, 0, cached=True, rivals=False)
+    bench = measure.Bench(get_target("cpu"), None, None, Limits(), 1, 0, cached=True, rivals=False)
     problem = Packing(PackSpec(3, 4, "u2"))
-    point = session.measure("pack", problem, lambda: compiler.compile(problem.spec, "cpu"))
+    point = bench.measure("pack", problem, lambda: compiler.compile(problem.spec, "cpu"))
     assert point.fault == "RuntimeError: CUDA out of memory"
     assert (point.exact, point.timing) == (False, None)

@@ -14,11 +14,11 @@ from mlir import ir
 from bitmlir.dialects.errors import DeviceError, InputError
 from bitmlir.lowering.targets import get_target
 from bitmlir.lowering.tuning_table import TuningTable
-from bitmlir.runtime.driver import Device
+from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import ahead, cli, machine, measure, tune
 from bitmlir.tools.bench.oracle import Verdict
-from bitmlir.tools.bench.problems import Product
+from bitmlir.tools.bench.problems import Product, Search
 from bitmlir.tools.bench.timing import Timing
 
 SPEC = MatmulSpec(130, 200, 300, "bipolar", "u2")
@@ -39,7 +39,7 @@ class Operands:
         return Verdict(1, "result[0, 0] is 1, but must be 2" if self.tile == self.wrong else None)
 
 
-class FakeSession:
+class FakeBench:
     """Measures nothing: the second candidate is the fastest."""
 
     target, device, torch, cached, seed = HOPPER, None, None, False, 0
@@ -72,8 +72,8 @@ def _in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead, "ProcessPoolExecutor", InProcess)
 
 
-def tuned(session: FakeSession) -> tune.Result:
-    tuner = tune.Tuner(session, 3)  # type: ignore[arg-type]
+def tuned(bench: FakeBench) -> tune.Result:
+    tuner = tune.Tuner(bench, 3)  # type: ignore[arg-type]
     problem = Product(SPEC)
     jobs = tuner.jobs([problem, problem])
     assert len(jobs) == 1  # each problem once
@@ -89,6 +89,17 @@ def test_candidates_are_legal_tiles_ranked_by_the_model() -> None:
     assert [c.expected for c in ranked] == sorted(c.expected for c in ranked)
 
 
+def test_searches_have_tiles_to_choose_too() -> None:
+    bench, search = FakeBench(), Search(SearchSpec(20, 300, 100, "bipolar", "bipolar", count=3))
+    tuner = tune.Tuner(bench, 3)  # type: ignore[arg-type]
+    (result,) = tuner.run(tuner.jobs([search]), lambda _: None)
+    assert not result.is_wrong
+    assert result.entry is not None
+    assert result.entry.workload.kind == "search"
+    assert result.entry.details["problem"]["kind"] == "search"
+    assert tune.summary(result).startswith("20×300×100, bipolar × bipolar → best 3 by dot, sm_90a: 1 µs with")
+
+
 def test_two_thirds_of_what_is_selected_are_different_shapes() -> None:
     _, ranked = tune.candidates(MatmulSpec(8192, 8192, 8192, "bipolar", "bipolar"), HOPPER)
     chosen = tune.select(ranked, 12)
@@ -101,7 +112,7 @@ def test_two_thirds_of_what_is_selected_are_different_shapes() -> None:
 
 
 def test_the_fastest_tile_is_kept_with_all_timings() -> None:
-    result = tuned(FakeSession())
+    result = tuned(FakeBench())
     assert not result.is_wrong
     assert result.entry is not None
     assert result.entry.tile == result.job.candidates[1].tile
@@ -116,7 +127,7 @@ def test_the_fastest_tile_is_kept_with_all_timings() -> None:
 
 def test_a_tile_with_a_wrong_result_is_reported_and_never_kept() -> None:
     first = tune.select(tune.candidates(SPEC, HOPPER)[1], 3)[0]
-    result = tuned(FakeSession(wrong=first.text))
+    result = tuned(FakeBench(wrong=first.text))
     assert result.is_wrong
     assert result.entry is not None
     assert result.entry.tile != first.tile
@@ -128,7 +139,7 @@ def test_a_tile_that_does_not_compile_is_reported_and_the_others_are_measured(mo
     first = tune.select(tune.candidates(SPEC, HOPPER)[1], 3)[0]
     bundle = ahead._bundle
     monkeypatch.setattr(ahead, "_bundle", lambda work, c: "no" if work.tile == first.text else bundle(work, c))
-    result = tuned(FakeSession())
+    result = tuned(FakeBench())
     assert [outcome.fault for outcome in result.outcomes] == ["no", None, None]
     assert result.is_wrong
     assert result.entry is not None
@@ -157,7 +168,7 @@ def test_a_problem_without_candidates_is_reported_and_the_others_are_tuned(
         return real(spec, target)
 
     monkeypatch.setattr(tune, "candidates", candidates)
-    tuner = tune.Tuner(FakeSession(), 3)  # type: ignore[arg-type]
+    tuner = tune.Tuner(FakeBench(), 3)  # type: ignore[arg-type]
     failed, fine = tuner.run(tuner.jobs([Product(ELSE), Product(SPEC)]), lambda _: None)
     assert failed.is_wrong
     assert failed.entry is None
@@ -167,16 +178,16 @@ def test_a_problem_without_candidates_is_reported_and_the_others_are_tuned(
 
 
 def test_operands_that_find_no_room_are_a_fault_of_their_problem_alone() -> None:
-    session = FakeSession()
-    made = session.operands
+    bench = FakeBench()
+    made = bench.operands
 
     def operands(problem: Product, plan: Any) -> Any:
         if problem.spec == ELSE:
             raise DeviceError("cannot allocate 9 bytes")
         return made(problem, plan)
 
-    session.operands = operands  # type: ignore[method-assign]
-    tuner = tune.Tuner(session, 3)  # type: ignore[arg-type]
+    bench.operands = operands  # type: ignore[method-assign]
+    tuner = tune.Tuner(bench, 3)  # type: ignore[arg-type]
     failed, fine = tuner.run(tuner.jobs([Product(ELSE), Product(SPEC)]), lambda _: None)
     assert [outcome.fault for outcome in failed.outcomes] == ["cannot allocate 9 bytes"] * 3
     assert "no tile could be measured" in tune.summary(failed)
@@ -194,9 +205,9 @@ def test_the_tool_ends_with_1_after_a_fault_and_keeps_what_it_found(
         return real(spec, target)
 
     monkeypatch.setattr(tune, "candidates", candidates)
-    monkeypatch.setattr(Device, "current", lambda: SimpleNamespace(name="a GPU"))
+    monkeypatch.setattr(cli, "_gpu", lambda _: SimpleNamespace(name="a GPU"))
     monkeypatch.setattr(machine, "describe_device", lambda device: {"name": device.name})
-    monkeypatch.setattr(measure, "Session", lambda *_, **__: FakeSession())
+    monkeypatch.setattr(measure, "Bench", lambda *_, **__: FakeBench())
     table = tmp_path / "table.json"
     sizes = ("-m", "64", "-m", "130", "-n", "200", "-k", "300", "--lhs", "bipolar", "--rhs", "u2")
     assert cli.main(["tune", *sizes, "--target", "sm_90a", "--top", "3", "--table", str(table)]) == 1
@@ -209,12 +220,22 @@ def test_the_tool_ends_with_1_after_a_fault_and_keeps_what_it_found(
 def test_a_table_that_cannot_be_written_is_named_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Device, "current", lambda: SimpleNamespace(name="a GPU"))
+    monkeypatch.setattr(cli, "_gpu", lambda _: SimpleNamespace(name="a GPU"))
     monkeypatch.setattr(machine, "describe_device", lambda device: {"name": device.name})
     monkeypatch.setattr(tune.Tuner, "jobs", lambda *_: pytest.fail("tuned nevertheless"))
     (tmp_path / "file").touch()
     assert cli.main(["tune", "small", "--target", "sm_90a", "--table", str(tmp_path / "file" / "table.json")]) == 1
     assert "cannot write the tuning table" in capsys.readouterr().err
+
+
+def test_suites_without_tiles_are_wrong_usage_and_leave_no_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "_gpu", lambda _: SimpleNamespace(name="a GPU"))
+    table = tmp_path / "table.json"
+    assert cli.main(["tune", "pack", "--target", "sm_90a", "--table", str(table)]) == 2
+    assert "pack: packing has no tiles to choose; name suites of products or searches" in capsys.readouterr().err
+    assert not table.exists()
 
 
 def test_a_table_of_another_device_is_not_written_over() -> None:

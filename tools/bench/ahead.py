@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -45,7 +46,9 @@ def compiled_ahead(works: Sequence[Work], *, cached: bool) -> Iterator[list[Comp
     Programs for the CPU are compiled when they are waited for: nothing else may run there while they are measured.
     """
     workers = min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) - _SPARED_CORES))
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))  # starts a process when there is work for it
+    # Processes start when there is work for them. Ctrl-C reaches them too, but this one says when to stop.
+    deaf = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), *deaf)
 
     def begin(work: Work) -> Compiled:
         if work.target == "cpu":

@@ -1,7 +1,7 @@
 """`bitmlir-bench`: measures suites of products, checks every result, and draws what came out.
 
 Exit codes: 0 fine; 1 a result was wrong, something could not be measured, or there is no GPU; 2 wrong usage; 70 our
-fault.
+fault; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,8 +20,17 @@ import click
 from bitmlir.dialects.errors import DeviceError, InputError
 from bitmlir.lowering.targets import Target, get_target
 from bitmlir.tools.bench.options import SUITE_LIST, Request, request_options
-from bitmlir.tools.bench.problems import Product
-from bitmlir.tools.cli import BAD_INPUT, OK, read_input, require_writable, run_command, write_output
+from bitmlir.tools.bench.problems import Product, Search
+from bitmlir.tools.cli import (
+    BAD_INPUT,
+    INTERRUPTED,
+    OK,
+    read_input,
+    require_writable,
+    run_command,
+    version_line,
+    write_output,
+)
 
 # numpy, MLIR and torch take seconds to import; --help and wrong usage do without.
 if TYPE_CHECKING:
@@ -38,7 +47,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(NAME, command, argv)
 
 
+def _show_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        write_output("-", version_line(NAME))
+        context.exit(OK)
+
+
+def _as_picture(_context: click.Context, _parameter: click.Parameter, file: str | None) -> str | None:
+    """Check a file to draw into."""
+    if file is not None and not file.lower().endswith(".png"):
+        raise click.BadParameter(f"a picture needs a file whose name ends in .png, got '{file}'")
+    return file
+
+
 @click.group(NAME, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 def command() -> None:
     """Measure bit-level products beside the limits of the machine and beside other libraries."""
 
@@ -47,7 +72,9 @@ def command() -> None:
 @request_options
 @click.option("--no-rivals", is_flag=True, help="Measure no other libraries.")
 @click.option("--json", "json_file", metavar="FILE", help="Write everything that was measured; '-' is standard output.")
-@click.option("--plot", "plot_file", metavar="FILE", help="Draw speeds under the limits of the machine, as PNG.")
+@click.option(
+    "--plot", "plot_file", metavar="FILE.png", callback=_as_picture, help="Draw speeds under the limits of the machine."
+)
 def run(request: Request, *, no_rivals: bool, json_file: str | None, plot_file: str | None) -> int:
     """Measure suites, or products of given sizes and encodings.
 
@@ -58,16 +85,15 @@ def run(request: Request, *, no_rivals: bool, json_file: str | None, plot_file: 
 
     Every result is compared with an oracle in the same run: all elements by torch where that is installed, else sampled
     rows by numpy. Times are medians, on a GPU between events round a CUDA graph. The suite 'all' stands for all but
-    'smoke'.
+    'smoke'. Ctrl-C ends the measurements: what there is of them is shown and written.
     """
-    if plot_file == "-":
-        raise click.UsageError("--plot: a picture needs a file")
+    _require_apart(json_file, plot_file)
     for file in filter(None, (json_file, plot_file)):
         require_writable(file)
     _require("rich", "the table")
     if plot_file is not None:
         _require("matplotlib", "--plot")
-    report = _measured(request, *_machine(request.target), rivals=not no_rivals)
+    report, is_whole = _measured(request, *_machine(request.target), rivals=not no_rivals)
     if json_file is not None:
         write_output(json_file, report.to_json())
     if json_file != "-":
@@ -78,6 +104,8 @@ def run(request: Request, *, no_rivals: bool, json_file: str | None, plot_file: 
         from bitmlir.tools.bench.plot import picture
 
         write_output(plot_file, picture(report))
+    if not is_whole:
+        return INTERRUPTED
     return OK if all(point.exact for point in report.points) else BAD_INPUT
 
 
@@ -90,7 +118,7 @@ def run(request: Request, *, no_rivals: bool, json_file: str | None, plot_file: 
     "--table", "table_file", metavar="FILE", help="The table to add to; if not given, your own one in the cache folder."
 )
 def tune(request: Request, *, top: int, table_file: str | None) -> int:
-    """Find the fastest tiles for the products of suites, or of given sizes and encodings.
+    """Find the fastest tiles for the products and searches of suites, or for products of given sizes and encodings.
 
     \b
         bitmlir-bench tune square deep
@@ -98,29 +126,39 @@ def tune(request: Request, *, top: int, table_file: str | None) -> int:
 
     Of each product the tiles that the cost model expects most of are compiled, checked and timed. The fastest goes into
     a table, with all timings, the device, its clocks and the tools; what the table had for other products stays.
-    Compiling looks into the tables that BITMLIR_TUNING names, into your own and into bitmlir's, in this order.
+    Compiling looks into the table that BITMLIR_TUNING names, into your own and into bitmlir's, in this order.
     """
     if request.target == "cpu":
         raise click.UsageError("--target: tiles are for GPU kernels, but the target is 'cpu'")
+    problems = [p for suite in request.suites for p in suite.problems if isinstance(p, (Product, Search))]
+    if not problems:
+        names = ", ".join(suite.name for suite in request.suites)
+        raise click.UsageError(f"{names}: packing has no tiles to choose; name suites of products or searches")
     _require("rich", "the progress bar")
-    from bitmlir.compiler import resolve_target
-    from bitmlir.runtime.driver import Device
-
-    device = Device.current()
-    return _tuned(request, resolve_target(request.target), device, top, table_file)
+    device = _gpu("tiles are measured on the GPU that they are for")
+    return _tuned(request, problems, device, top, table_file)
 
 
 @command.command("plot")
 @click.argument("source", metavar="FILE.json")
-@click.argument("picture_file", metavar="OUT.png")
+@click.argument("picture_file", metavar="OUT.png", callback=_as_picture)
 def plot(source: str, picture_file: str) -> int:
     """Draw what 'run --json' wrote, as PNG."""
+    _require_apart(source, picture_file)
+    require_writable(picture_file)
     _require("matplotlib", "plotting")
     from bitmlir.tools.bench.plot import picture
     from bitmlir.tools.bench.report import Report
 
     write_output(picture_file, picture(Report.from_json(read_input(source), source)))
     return OK
+
+
+def _require_apart(*files: str | None) -> None:
+    """None of them may take the place of another."""
+    paths = [os.path.realpath(file) for file in files if file not in (None, "-")]
+    if len(set(paths)) < len(paths):
+        raise click.UsageError(f"'{files[-1]}' cannot hold both the JSON and the picture: name two files")
 
 
 def _require(package: str, use: str) -> None:
@@ -133,21 +171,29 @@ def _machine(name: str) -> tuple[Target, Device | None]:
     """The target, and the GPU that runs it: None is the CPU, which is never taken unasked."""
     if name == "cpu":
         return get_target(name), None
+    device = _gpu("--target cpu measures the CPU's kernels")
     from bitmlir.compiler import resolve_target
-    from bitmlir.runtime.driver import Device
 
-    try:
-        device = Device.current()
-    except DeviceError as error:
-        raise DeviceError(f"{error}; --target cpu measures the CPU's kernels") from None
     return resolve_target(name), device
 
 
-def _measured(request: Request, target: Target, device: Device | None, *, rivals: bool) -> Report:
+def _gpu(without: str) -> Device:
+    """The current GPU; `without` is what errors say of doing without one."""
+    from bitmlir.runtime.driver import Device, call
+
+    try:
+        call("cuInit", 0)  # first, since `Device.current` would advise to compile for the CPU
+        return Device.current()
+    except DeviceError as error:
+        raise DeviceError(f"{error}; {without}") from None
+
+
+def _measured(request: Request, target: Target, device: Device | None, *, rivals: bool) -> tuple[Report, bool]:
+    """What was measured, and whether that is all: after an interrupt it is what there was until then."""
     from bitmlir.tools.bench.ahead import Work, compiled_ahead
     from bitmlir.tools.bench.limits import measure_limits
     from bitmlir.tools.bench.machine import describe_device, read_clocks, tool_versions
-    from bitmlir.tools.bench.measure import Session, target_for
+    from bitmlir.tools.bench.measure import Bench, target_for
     from bitmlir.tools.bench.published import PUBLISHED
     from bitmlir.tools.bench.report import Limits, Report
     from bitmlir.tools.bench.rivals import find_torch
@@ -162,15 +208,20 @@ def _measured(request: Request, target: Target, device: Device | None, *, rivals
         targets = [get_target(name) for name in dict.fromkeys(work.target for work in works)]
         limits = measure_limits(device, targets, torch, request.repeats, cached=request.cached)
         clocks["after the limits"] = read_clocks(device)
-    session = Session(target, device, torch, limits, request.repeats, request.seed, request.cached, rivals)
+    bench = Bench(target, device, torch, limits, request.repeats, request.seed, cached=request.cached, rivals=rivals)
     points = []
     with compiled_ahead(works, cached=request.cached) as programs, _progress(len(problems)) as advance:
-        for (suite, problem), compiled in zip(problems, programs, strict=True):
-            advance(f"{suite.name}: {problem.size}, {problem.kind}")
-            points.append(session.measure(suite.name, problem, compiled))
+        try:
+            for (suite, problem), compiled in zip(problems, programs, strict=True):
+                advance(f"{suite.name}: {problem.size}, {problem.kind}")
+                points.append(bench.measure(suite.name, problem, compiled))
+        except KeyboardInterrupt:
+            if not points:
+                raise
+            notes += (f"interrupted after {len(points)} of {len(problems)} points",)
     if device is not None:
         clocks["at the end"] = read_clocks(device)
-    return Report(
+    report = Report(
         device=describe_device(device),
         tools=tool_versions(),
         clocks=clocks,
@@ -180,26 +231,30 @@ def _measured(request: Request, target: Target, device: Device | None, *, rivals
         summaries={suite.name: suite.summary for suite in request.suites},
         quoted={name: PUBLISHED[name].source for point in points for name in point.quoted},
     )
+    return report, len(points) == len(problems)
 
 
-def _tuned(request: Request, target: Target, device: Device, top: int, table_file: str | None) -> int:
+def _tuned(
+    request: Request, problems: Sequence[Product | Search], device: Device, top: int, table_file: str | None
+) -> int:
     """Tune and write the table; a line on standard output for each product."""
+    from bitmlir.compiler import resolve_target
     from bitmlir.lowering.tuning_table import TuningTable
     from bitmlir.tools.bench.machine import describe_device
-    from bitmlir.tools.bench.measure import Session
+    from bitmlir.tools.bench.measure import Bench
     from bitmlir.tools.bench.report import Limits
     from bitmlir.tools.bench.rivals import find_torch
     from bitmlir.tools.bench.tune import Tuner, summary, table_for
     from bitmlir.tuning import user_table_path
 
+    target = resolve_target(request.target)
     path = user_table_path(device.name) if table_file is None else Path(table_file)
     existing = TuningTable.load(path) if path.exists() else None
     table = table_for(describe_device(device), existing, str(path))
     table.save(path)  # before anything is measured: it may not be writable
     torch, _ = find_torch()
-    session = Session(target, device, torch, Limits(), request.repeats, request.seed, request.cached, rivals=False)
-    tuner, code = Tuner(session, top), OK
-    problems = [problem for suite in request.suites for problem in suite.problems if isinstance(problem, Product)]
+    bench = Bench(target, device, torch, Limits(), request.repeats, request.seed, cached=request.cached, rivals=False)
+    tuner, code = Tuner(bench, top), OK
     jobs = tuner.jobs(problems)
     with _progress(sum(len(job.candidates) for job in jobs)) as advance:
         for result in tuner.run(jobs, advance):

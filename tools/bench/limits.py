@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from bitmlir import compiler
 from bitmlir.lowering.gpu.ceiling import empty_program, expected_sums, instruction_ceiling
 from bitmlir.lowering.targets import Target
 from bitmlir.runtime.driver import Device, DeviceArray, call
-from bitmlir.tools.bench.report import Limits
+from bitmlir.tools.bench.report import Instruction, Limits
 from bitmlir.tools.bench.rivals import copy_timing
 from bitmlir.tools.bench.timing import Timing, graph_timing, queuer, recorder
 
@@ -41,15 +40,11 @@ def measure_limits(device: Device, targets: Iterable[Target], torch: Any, repeat
     )
 
 
-def _instruction(device: Device, target: Target, repeats: int, cached: bool) -> dict[str, Any]:
+def _instruction(device: Device, target: Target, repeats: int, cached: bool) -> Instruction:
     ceiling = instruction_ceiling(target, device.sm_count, _CEILING_REPEATS)
     timing, sums = _program_timing(device, ceiling.text, target, repeats, cached)
-    return {
-        "name": ceiling.instruction,
-        "operations_per_second": ceiling.operations / timing.median,
-        "exact": bool((sums == expected_sums(target, _CEILING_REPEATS)).all()),
-        "timing": asdict(timing),
-    }
+    is_exact = bool((sums == expected_sums(target, _CEILING_REPEATS)).all())
+    return Instruction(ceiling.instruction, ceiling.operations / timing.median, is_exact, timing)
 
 
 def _program_timing(device: Device, text: str, target: Target, repeats: int, cached: bool) -> tuple[Timing, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from bitmlir.tools.bench.report import Limits, Point
 from bitmlir.tools.bench.rivals import rival_timings
 from bitmlir.tools.bench.timing import Timing, graph_timing, recorder, wall_timing
 
-__all__ = ["FAULTS", "Operands", "Session", "fault_text", "target_for"]
+__all__ = ["FAULTS", "Bench", "Operands", "fault_text", "target_for"]
 
 FAULTS = (BitmlirError, MemoryError, RuntimeError)
 """What may keep a problem from being measured; torch's errors, out of memory among them, are RuntimeErrors."""
@@ -76,20 +76,33 @@ class Operands:
         return verdict
 
 
-@dataclass(frozen=True)
-class Session:
-    """What the points of a run share. device: None is the CPU; torch: None if there is none."""
+class Bench:
+    """Where problems are measured one after the other. It keeps the rivals' timings, and weights for the next problem.
 
-    target: Target
-    device: Device | None
-    torch: Any
-    limits: Limits
-    repeats: int
-    seed: int
-    cached: bool
-    rivals: bool
-    _rival_timings: dict[Any, dict[str, Timing]] = field(default_factory=dict)
-    _weights: dict[Any, list[tuple[Packed, Packed]]] = field(default_factory=dict)
+    Attributes:
+        target: what programs are compiled for.
+        device: where they run; None is the CPU.
+        torch: the library, or None if there is none.
+        cached: whether compiling uses the cache.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        device: Device | None,
+        torch: Any,
+        limits: Limits,
+        repeats: int,
+        seed: int,
+        *,
+        cached: bool,
+        rivals: bool,
+    ) -> None:
+        """limits: of the machine; repeats: how often to measure; seed: of operands; rivals: whether to time them."""
+        self.target, self.device, self.torch, self.cached = target, device, torch, cached
+        self._limits, self._repeats, self._seed, self._times_rivals = limits, repeats, seed, rivals
+        self._rival_timings: dict[Any, dict[str, Timing]] = {}
+        self._weights: dict[Any, list[tuple[Packed, Packed]]] = {}
 
     def measure(self, suite: str, problem: Problem, compiled: Compiled) -> Point:
         """Measure and check; a problem that cannot be is a point with its fault."""
@@ -129,7 +142,7 @@ class Session:
         """Random operands, also where the problem is to find them."""
         copies = self._rotated(problem, plan) if problem.rotated else []
         rhs = {"rhs": copies[0][0]} if copies else {}
-        host = random_operands(np.random.default_rng(self.seed), problem, plan, rhs)
+        host = random_operands(np.random.default_rng(self._seed), problem, plan, rhs)
         placed = {name: self._placed(value) for name, value in host.items() if name not in rhs}
         return Operands(problem, host, [{**placed, "rhs": copy} for _, copy in copies] or [placed])
 
@@ -139,7 +152,7 @@ class Session:
         key = (value.shape, value.encoding or "")
         if key not in self._weights:
             self._weights.clear()
-            rng, n_bytes = np.random.default_rng([self.seed, 1]), _bytes(plan.buffer(value.buffers["planes"]))
+            rng, n_bytes = np.random.default_rng([self._seed, 1]), _bytes(plan.buffer(value.buffers["planes"]))
             copies = [random_packed(rng, *key) for _ in range(self._copies(problem, n_bytes))]
             self._weights[key] = [(copy, self._placed(copy)) for copy in copies]
         return self._weights[key]
@@ -161,15 +174,15 @@ class Session:
     def timing(self, calls: Sequence[BoundCall], *, sustained: bool = True) -> Timing:
         """How long calls take that take turns; `sustained`: also without rests."""
         if self.device is None:
-            return wall_timing([call.run for call in calls], self.repeats)
+            return wall_timing([call.run for call in calls], self._repeats)
         queues = [call.run for call in calls]
         record = recorder(self.device, queues)
-        return graph_timing(self.device, record, self.repeats, len(calls), sustained=sustained)
+        return graph_timing(self.device, record, self._repeats, len(calls), sustained=sustained)
 
     def _rivals(self, problem: Problem, operands: Operands) -> dict[str, Timing]:
         """Other libraries, once for each shape of a run; of a product with bitmaps the same without."""
         spec = problem.spec
-        if not self.rivals or not isinstance(problem, Product) or not isinstance(spec, MatmulSpec):
+        if not self._times_rivals or not isinstance(problem, Product) or not isinstance(spec, MatmulSpec):
             return {}
         if spec.lhs_tiles or spec.rhs_tiles:
             return {"dense": self._dense_timing(problem, spec, operands)}
@@ -177,7 +190,7 @@ class Session:
             return {}
         size, n_bytes = (spec.m, spec.n, spec.k), self._weight_bytes(problem)
         if (size, n_bytes) not in self._rival_timings:
-            timings = rival_timings(self.torch, self.device, size, n_bytes, self.repeats)
+            timings = rival_timings(self.torch, self.device, size, n_bytes, self._repeats)
             self._rival_timings[size, n_bytes] = timings
         return self._rival_timings[size, n_bytes]
 
@@ -191,9 +204,9 @@ class Session:
         return self.timing([call])
 
     def _floor(self, bit_operations: int, n_bytes: int, target: Target) -> dict[str, float]:
-        limits, floor = self.limits, {}
+        limits, floor = self._limits, {}
         if bit_operations and target.name in limits.instructions:
-            floor["unit"] = bit_operations / limits.instructions[target.name]["operations_per_second"]
+            floor["unit"] = bit_operations / limits.instructions[target.name].operations_per_second
         if limits.copy_bytes_per_second:
             floor["memory"] = n_bytes / limits.copy_bytes_per_second
         if limits.launch_seconds:

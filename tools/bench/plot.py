@@ -145,7 +145,7 @@ def _draw_limits(panel: Any, points: Sequence[Point], limits: Limits) -> None:
     """The limits as lines, rates of instructions level and copying as a slope, and axes that show where they meet."""
     found = (limits.instructions.get(target) for target in dict.fromkeys(point.target for point in points))
     instructions = [limit for limit in found if limit]
-    rates = [limit["operations_per_second"] * 1e-15 for limit in instructions]
+    rates = [limit.operations_per_second * 1e-15 for limit in instructions]
     slope = (limits.copy_bytes_per_second or 0.0) * 1e-15
     reach, speeds = [_intensity(point) for point in points], [_speed(point) for point in points]
     left, right, low, high = min(reach) / 2, max(reach) * 4, min(speeds) / 2, max([*speeds, *rates]) * 1.4
@@ -154,7 +154,7 @@ def _draw_limits(panel: Any, points: Sequence[Point], limits: Limits) -> None:
         low = min(low, max(rates) / 16)
     for limit, rate in zip(instructions, rates, strict=True):
         panel.plot([left, right], [rate, rate], color="black", linewidth=1.2)
-        text = f"{limit['name']} alone: {rate:.1f} POPS"
+        text = f"{limit.name} alone: {rate:.1f} POPS"
         panel.annotate(text, (left, rate), xytext=(6, 3), textcoords="offset points", fontsize=_SMALL)
     if slope:
         end = min(right, max(rates, default=high) / slope)

@@ -7,12 +7,25 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bitmlir.dialects.errors import InputError
+from bitmlir.tools.bench.records import Positive, read_record
 from bitmlir.tools.bench.timing import Timing
 
-__all__ = ["FORMAT", "Limits", "Point", "Report"]
+__all__ = ["FORMAT", "Instruction", "Limits", "Point", "Report"]
 
 FORMAT = 1
 """The version of the JSON."""
+
+_SIZES, _TEXTS = ("m", "n", "k"), ("lhs", "rhs", "out")  # what tables and pictures show of a point's `problem`
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """The rate of a target's matrix instruction, in 1-bit operations; exact: whether its results were right."""
+
+    name: str
+    operations_per_second: Positive
+    exact: bool
+    timing: Timing
 
 
 @dataclass(frozen=True)
@@ -20,16 +33,16 @@ class Limits:
     """What the machine can do at most, measured in the same run. Empty on the CPU.
 
     Attributes:
-        instructions: target → {"name", "operations_per_second" (1-bit), "timing", "exact"} of its matrix instruction.
+        instructions: target → its matrix instruction.
         copy_bytes_per_second: read plus written, of the fastest way to copy.
         copies: how each way of copying did, in bytes a second.
         launch_seconds: an empty kernel, a node of a CUDA graph.
     """
 
-    instructions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    copy_bytes_per_second: float | None = None
-    copies: dict[str, float] = field(default_factory=dict)
-    launch_seconds: float | None = None
+    instructions: dict[str, Instruction] = field(default_factory=dict)
+    copy_bytes_per_second: Positive | None = None
+    copies: dict[str, Positive] = field(default_factory=dict)
+    launch_seconds: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -62,12 +75,21 @@ class Point:
     bit_operations: int = 0
     bytes: int = 0
     copies: int = 1
-    floor: dict[str, float] = field(default_factory=dict)
+    floor: dict[str, Positive] = field(default_factory=dict)
     checked: int = 0
     fault: str | None = None
     rivals: dict[str, Timing] = field(default_factory=dict)
-    quoted: dict[str, float] = field(default_factory=dict)
+    quoted: dict[str, Positive] = field(default_factory=dict)
     clocks: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.timing and not self.bytes:
+            raise ValueError("it was measured, but 'bytes' says that nothing was moved")
+        for names, kind, expected in ((_SIZES, int, "a size"), (_TEXTS, str, "a text")):
+            for name in names:
+                is_needed = name in self.problem or (self.problem.get("rotated") and name != "out")
+                if is_needed and not isinstance(self.problem.get(name), kind):
+                    raise ValueError(f"its problem's '{name}' must be {expected}")
 
     @property
     def seconds(self) -> float | None:
@@ -99,15 +121,6 @@ class Point:
         derived |= {"bytes_per_second": self.rate(self.bytes), "bound": self.bound, "fraction": self.fraction}
         return asdict(self) | {"derived": derived}
 
-    @classmethod
-    def from_json(cls, point: dict[str, Any]) -> Point:
-        """The point that `to_json` wrote."""
-        fields: dict[str, Any] = {name: value for name, value in point.items() if name != "derived"}
-        fields["timing"] = point["timing"] and _timing(point["timing"])
-        fields["rivals"] = {name: _timing(timing) for name, timing in point["rivals"].items()}
-        fields["launches"] = tuple(point["launches"])
-        return cls(**fields)
-
 
 @dataclass(frozen=True)
 class Report:
@@ -126,6 +139,10 @@ class Report:
     summaries: dict[str, str] = field(default_factory=dict)
     quoted: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.device.get("name"), str):
+            raise ValueError("the device has no name")
+
     def to_json(self) -> str:
         """JSON that `from_json` reads."""
         fields = {"device": self.device, "tools": self.tools, "clocks": self.clocks, "limits": asdict(self.limits)}
@@ -138,29 +155,23 @@ class Report:
         """The report in a text; `name` is what errors call it.
 
         Raises:
-            InputError: it is no report, or one of a newer format.
+            InputError: it is no report, or one of a newer format; the message names the first fault.
         """
         try:
             fields = json.loads(text)
-            made_in = fields["format"]
+            made_in = read_record(_Format, fields).format
             if made_in <= FORMAT:
-                return cls(
-                    fields["device"],
-                    fields["tools"],
-                    fields["clocks"],
-                    Limits(**fields["limits"]),
-                    tuple(Point.from_json(point) for point in fields["points"]),
-                    tuple(fields["notes"]),
-                    fields.get("summaries", {}),
-                    fields.get("quoted", {}),
-                )
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{name} is not what bitmlir-bench writes with --json: {error!r}") from None
+                return read_record(cls, fields)
+        except (ValueError, RecursionError, InputError) as error:
+            raise InputError(f"{name} is not what bitmlir-bench writes with --json: {error}") from None
         raise InputError(f"{name} has format {made_in}, but this bitmlir reads up to {FORMAT}: upgrade it")
 
 
-def _timing(timing: dict[str, Any]) -> Timing:
-    return Timing(tuple(timing["seconds"]), timing["runs"], timing.get("sustained"))
+@dataclass(frozen=True)
+class _Format:
+    """What is looked at first."""
+
+    format: int
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

@@ -14,6 +14,7 @@ from bitmlir.tools.bench.report import Limits, Point, Report
 __all__ = ["print_report"]
 
 _WIDTH = 180  # where the output is no terminal
+_GPU_SPEEDS, _CPU_SPEEDS = ("POPS", 1e-15), ("TOPS", 1e-12)
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -28,10 +29,11 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 def _table(title: str, points: list[Point]) -> Table:
     """Rows of points; columns that none of them has a figure for are left out."""
+    unit, factor = _CPU_SPEEDS if all(point.target == "cpu" for point in points) else _GPU_SPEEDS
     columns: dict[str, Callable[[Point], str]] = {
         "time": lambda point: _time(point.seconds),
-        "POPS": lambda point: _pops(point, point.seconds),
-        "sustained": lambda point: _pops(point, point.timing and point.timing.sustained),
+        unit: lambda point: _speed(point, point.seconds, factor),
+        "sustained": lambda point: _speed(point, point.timing and point.timing.sustained, factor),
         "GB/s": lambda point: _cell(point.rate(point.bytes * 1e-9), "{:.0f}"),
         "of the limit": lambda point: _cell(point.fraction, f"{{:.0%}} {point.bound}"),
     }
@@ -61,8 +63,8 @@ def _cell(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _pops(point: Point, seconds: float | None) -> str:
-    return f"{point.operations / seconds * 1e-15:.3g}" if seconds and point.operations else ""
+def _speed(point: Point, seconds: float | None, factor: float) -> str:
+    return f"{point.operations / seconds * factor:.3g}" if seconds and point.operations else ""
 
 
 def _time(seconds: float | None) -> str:
@@ -89,8 +91,8 @@ def _remarks(report: Report) -> Iterator[str]:
 
 def _limit_remarks(limits: Limits) -> Iterator[str]:
     for target, limit in limits.instructions.items():
-        wrong = "" if limit["exact"] else " (its results were WRONG)"
-        yield f"Limit of {target}: {limit['name']}, {limit['operations_per_second'] * 1e-15:.4g} POPS{wrong}."
+        wrong = "" if limit.exact else " (its results were WRONG)"
+        yield f"Limit of {target}: {limit.name}, {limit.operations_per_second * 1e-15:.4g} POPS{wrong}."
     if limits.copies:
         rates = ", ".join(f"{name} {rate * 1e-9:.0f} GB/s" for name, rate in limits.copies.items())
         yield f"Limit of memory, read plus written: {rates}."

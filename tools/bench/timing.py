@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bitmlir.runtime.driver import Device, call, driver, release, release_with
+from bitmlir.runtime.cuda import Graph
+from bitmlir.runtime.driver import Device, call, driver, release
+from bitmlir.tools.bench.records import Positive
 
 __all__ = ["Timing", "graph_timing", "queuer", "recorder", "wall_timing"]
 
@@ -32,9 +35,13 @@ class Timing:
     card's power limit lowers the clocks; None where that was not measured.
     """
 
-    seconds: tuple[float, ...]
+    seconds: tuple[Positive, ...]
     runs: int
-    sustained: float | None = None
+    sustained: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seconds:
+            raise ValueError("a timing needs a measurement")
 
     @property
     def median(self) -> float:
@@ -69,25 +76,12 @@ def queuer(queues: Sequence[Callable[[int], None]]) -> Record:
 def recorder(device: Device, queues: Sequence[Callable[[int], None]]) -> Record:
     """As `queuer`, but queued at once, as a CUDA graph."""
     queue = queuer(queues)
-    return lambda stream, runs: _Graph(device, stream, queue(stream, runs))
 
+    def record(stream: Any, runs: int) -> Callable[[], None]:
+        graph = Graph(device, lambda recorded: queue(recorded, runs)())
+        return functools.partial(graph.launch, stream)
 
-class _Graph:
-    """A CUDA graph of what was queued; calling it launches it."""
-
-    def __init__(self, device: Device, stream: Any, queue: Callable[[], None]) -> None:
-        # Relaxed: memory that Python happens to free meanwhile must not spoil the recording.
-        call("cuStreamBeginCapture", stream, driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
-        try:
-            queue()
-        finally:
-            graph = call("cuStreamEndCapture", stream)
-        release_with(self, device, "cuGraphDestroy", graph)
-        self._stream, self._replay = stream, call("cuGraphInstantiate", graph, 0)
-        release_with(self, device, "cuGraphExecDestroy", self._replay)
-
-    def __call__(self) -> None:
-        call("cuGraphLaunch", self._replay, self._stream)
+    return record
 
 
 def graph_timing(device: Device, record: Record, repeats: int, cycle: int = 1, *, sustained: bool = True) -> Timing:

@@ -14,11 +14,12 @@ from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.tuning_table import Entry, TuningTable
 from bitmlir.lowering.workload import Workload
+from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench.ahead import Compiled, Work, compiled_ahead
 from bitmlir.tools.bench.machine import read_clocks, tool_versions
-from bitmlir.tools.bench.measure import FAULTS, Operands, Session, fault_text, target_for
-from bitmlir.tools.bench.problems import Product
+from bitmlir.tools.bench.measure import FAULTS, Bench, Operands, fault_text, target_for
+from bitmlir.tools.bench.problems import Product, Search
 from bitmlir.tools.bench.timing import Timing
 
 __all__ = ["Candidate", "Job", "Outcome", "Result", "Tuner", "candidates", "select", "summary", "table_for"]
@@ -55,8 +56,8 @@ class Outcome:
         return known | ({"fault": self.fault} if self.fault else {})
 
 
-def candidates(spec: MatmulSpec | GroupedSpec, target: Target) -> tuple[Workload, list[Candidate]]:
-    """The workload of a product, and all tiles that are legal for it, the one that the model expects most of first."""
+def candidates(spec: MatmulSpec | GroupedSpec | SearchSpec, target: Target) -> tuple[Workload, list[Candidate]]:
+    """The workload of a product or search, and all tiles that are legal for it, those expected to be fastest first."""
     from mlir import ir
 
     from bitmlir.dialects import bit
@@ -109,7 +110,7 @@ def table_for(device: dict[str, Any], existing: TuningTable | None, name: str) -
 class Job:
     """A problem with the tiles to measure; without any if there is a fault."""
 
-    problem: Product
+    problem: Product | Search
     target: Target
     workload: Workload | None
     candidates: list[Candidate]
@@ -160,17 +161,17 @@ def _median(outcome: Outcome) -> float:
 
 @dataclass(frozen=True)
 class Tuner:
-    """What tunes: the open device that it measures on, and how many tiles it tries."""
+    """What tunes: where it measures, and how many tiles it tries."""
 
-    session: Session
+    bench: Bench
     top: int
 
-    def jobs(self, problems: Iterable[Product]) -> list[Job]:
+    def jobs(self, problems: Iterable[Product | Search]) -> list[Job]:
         """What is to be measured, each problem once."""
-        distinct = {(target_for(p, self.session.target), p.spec): p for p in problems}
+        distinct = {(target_for(p, self.bench.target), p.spec): p for p in problems}
         return [self._job(problem, target) for (target, _), problem in distinct.items()]
 
-    def _job(self, problem: Product, target: Target) -> Job:
+    def _job(self, problem: Product | Search, target: Target) -> Job:
         from mlir import ir
 
         try:
@@ -182,7 +183,7 @@ class Tuner:
     def run(self, jobs: Sequence[Job], advance: Callable[[str], None]) -> Iterator[Result]:
         """Measure jobs in turn, whatever becomes of each; `advance` is told of each tile. All are compiled ahead."""
         works = [Work(job.problem.spec, job.target.name, each.text) for job in jobs for each in job.candidates]
-        with compiled_ahead(works, cached=self.session.cached) as programs:
+        with compiled_ahead(works, cached=self.bench.cached) as programs:
             waiting = iter(programs)
             for job in jobs:
                 yield self._measure(job, [next(waiting) for _ in job.candidates], advance)
@@ -194,7 +195,7 @@ class Tuner:
             advance(f"{job.problem.size}, {job.problem.kind}: {candidate.text}")
             try:
                 executable = program()
-                operands = operands or self.session.operands(job.problem, executable.plan)
+                operands = operands or self.bench.operands(job.problem, executable.plan)
                 outcomes.append(self._outcome(candidate, executable, operands))
             except FAULTS as error:
                 outcomes.append(Outcome(candidate, None, fault_text(error)))
@@ -208,7 +209,7 @@ class Tuner:
             "date": tools.pop("date"),
             "problem": job.problem.to_json(),
             "tools": tools,
-            "clocks": {} if self.session.device is None else read_clocks(self.session.device),
+            "clocks": {} if self.bench.device is None else read_clocks(self.bench.device),
             "timings": [outcome.to_json() for outcome in outcomes],
         }
         assert best.timing is not None
@@ -216,7 +217,7 @@ class Tuner:
 
     def _outcome(self, candidate: Candidate, executable: Executable, operands: Operands) -> Outcome:
         calls = operands.bind(executable)
-        verdict = operands.check(calls[0](), self.session.torch)
+        verdict = operands.check(calls[0](), self.bench.torch)
         if verdict.fault is not None:
             return Outcome(candidate, None, f"wrong result: {verdict.fault}")
-        return Outcome(candidate, self.session.timing(calls, sustained=False))
+        return Outcome(candidate, self.bench.timing(calls, sustained=False))
