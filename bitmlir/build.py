@@ -6,17 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mlir import ir
-from mlir.dialects import arith, func
+from mlir.dialects import arith
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
+from bitmlir.entry_function import Values, module_of
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.codes import Quantiser, code_of
 from bitmlir.spec import FLOATS, MatmulSpec
 
 __all__ = ["grouped_module", "matmul_module"]
-
-_Values = dict[str, ir.Value]  # arguments by name
 
 
 def matmul_module(spec: MatmulSpec) -> ir.Module:
@@ -27,7 +26,7 @@ def matmul_module(spec: MatmulSpec) -> ir.Module:
     batch = [] if spec.batch is None else [spec.batch]
     shapes = _Shapes(rows=[*batch, spec.m], rhs_rows=[*batch, spec.n], columns=[spec.n])
 
-    def product(values: _Values, result: ir.Type) -> ir.Value:
+    def product(values: Values, result: ir.Type) -> ir.Value:
         def epilogue(acc: ir.Value, row: ir.Value, col: ir.Value, *batch: ir.Value) -> ir.Value:
             return _element(spec, values, acc, _Places([*batch, row], [col], [*batch, row, col]))
 
@@ -47,7 +46,7 @@ def grouped_module(spec: GroupedSpec) -> ir.Module:
     operands = {name: arguments.pop(name) for name in ("lhs", "rhs")}
     arguments = {**operands, "offsets": _tensor([spec.groups + 1], "i32"), **arguments}
 
-    def product(values: _Values, result: ir.Type) -> ir.Value:
+    def product(values: Values, result: ir.Type) -> ir.Value:
         def epilogue(acc: ir.Value, row: ir.Value, col: ir.Value, group: ir.Value) -> ir.Value:
             return _element(spec.product, values, acc, _Places([row], [group, col], [row, col]))
 
@@ -76,26 +75,10 @@ class _Places:
 
 
 def _module(
-    name: str, arguments: dict[str, ir.Type], result: ir.Type, product: Callable[[_Values, ir.Type], ir.Value]
+    name: str, arguments: dict[str, ir.Type], result: ir.Type, product: Callable[[Values, ir.Type], ir.Value]
 ) -> ir.Module:
     """A module of one function, whose body `product` builds from the arguments."""
-    module = ir.Module.create()
-    with ir.InsertionPoint(module.body):
-        function = func.FuncOp(name, ir.FunctionType.get(list(arguments.values()), [result]))
-        function.arg_attrs = [_named(name, default=0 if name == "flip" else None) for name in arguments]
-        function.attributes["res_attrs"] = ir.ArrayAttr.get([_named("result")])
-        values = dict(zip(arguments, function.add_entry_block().arguments, strict=True))
-    with ir.InsertionPoint(function.entry_block):
-        func.ReturnOp([product(values, result)])
-    return module
-
-
-def _named(name: str, default: int | None = None) -> ir.DictAttr:
-    """What an argument or result is called, and what it stands for when it is left out."""
-    attributes: dict[str, ir.Attribute] = {"bit.name": ir.StringAttr.get(name)}
-    if default is not None:
-        attributes["bit.default"] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), default)
-    return ir.DictAttr.get(attributes)
+    return module_of(name, arguments, {"result": result}, lambda values: [product(values, result)], {"flip": 0})
 
 
 def _tensor(shape: list[int], element: str) -> ir.Type:
@@ -136,7 +119,7 @@ def _result_type(spec: MatmulSpec, shapes: _Shapes) -> ir.Type:
 # --- one element ----------------------------------------------------------------------------------
 
 
-def _element(spec: MatmulSpec, values: _Values, acc: ir.Value, places: _Places) -> ir.Value:
+def _element(spec: MatmulSpec, values: Values, acc: ir.Value, places: _Places) -> ir.Value:
     """The result's element, or its code: what `reference.epilogue` computes."""
     residual = bit.extract(values["residual"], *places.element) if spec.residual is not None else None
     if not spec.uses_floats:
@@ -174,13 +157,13 @@ def _narrowed(value: ir.Value, type_: ir.Type) -> ir.Value:
     return value if value.type == type_ else arith.trunci(type_, value)
 
 
-def _threshold(values: _Values, acc: ir.Value, places: _Places) -> ir.Value:
+def _threshold(values: Values, acc: ir.Value, places: _Places) -> ir.Value:
     """(acc ≥ threshold[col]) ≠ flip[col]"""
     limit, flip = (bit.extract(values[name], *places.column) for name in ("threshold", "flip"))
     return bit.threshold(acc, limit, arith.cmpi(arith.CmpIPredicate.ne, flip, arith.constant(flip.type, 0)))
 
 
-def _scaled(spec: MatmulSpec, values: _Values, acc: ir.Value, places: _Places) -> ir.Value:
+def _scaled(spec: MatmulSpec, values: Values, acc: ir.Value, places: _Places) -> ir.Value:
     """f32(acc) · row_scale[row] · column_scale[col] + bias[col]"""
     value = _as_f32(acc)
     if spec.row_scale:

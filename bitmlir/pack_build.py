@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mlir import ir
-from mlir.dialects import func
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
+from bitmlir.entry_function import Values, module_of
 from bitmlir.pack_spec import PackSpec
 
 __all__ = ["pack_module"]
@@ -17,18 +17,13 @@ def pack_module(spec: PackSpec) -> ir.Module:
 
     Needs a current context with the `bit` dialect loaded.
     """
-    arguments = _arguments(spec)
     packed = bit.packed_type([spec.rows, spec.k], spec.encoding)
-    module = ir.Module.create()
-    with ir.InsertionPoint(module.body):
-        function = func.FuncOp("pack", ir.FunctionType.get(list(arguments.values()), [packed]))
-        function.arg_attrs = [_named(name) for name in arguments]
-        function.attributes["res_attrs"] = ir.ArrayAttr.get([_named("result")])
-        values = dict(zip(arguments, function.add_entry_block().arguments, strict=True))
-    with ir.InsertionPoint(function.entry_block):
-        pack = bit.QuantiseOp if spec.is_rounded else bit.PackOp
-        func.ReturnOp([pack(source=values.pop("x"), results=[packed], **values).result])
-    return module
+
+    def pack(values: Values) -> tuple[ir.Value]:
+        operation = bit.QuantiseOp if spec.is_rounded else bit.PackOp
+        return (operation(source=values.pop("x"), results=[packed], **values).result,)
+
+    return module_of("pack", _arguments(spec), {"result": packed}, pack)
 
 
 def _arguments(spec: PackSpec) -> dict[str, ir.Type]:
@@ -39,7 +34,3 @@ def _arguments(spec: PackSpec) -> dict[str, ir.Type]:
     if Encoding.parse(spec.encoding).has_row_zeros:
         arguments["zeros"] = ir.RankedTensorType.get([spec.rows], ir.IntegerType.get_signless(32))
     return arguments
-
-
-def _named(name: str) -> ir.DictAttr:
-    return ir.DictAttr.get({"bit.name": ir.StringAttr.get(name)})

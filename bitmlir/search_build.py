@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mlir import ir
-from mlir.dialects import arith, func
+from mlir.dialects import arith
 
 from bitmlir.dialects import bit
+from bitmlir.entry_function import Values, module_of
 from bitmlir.search_spec import SearchSpec
 
 __all__ = ["search_module"]
@@ -18,18 +19,15 @@ def search_module(spec: SearchSpec) -> ir.Module:
 
     Needs a current context with the `bit` dialect loaded.
     """
-    operands = [bit.packed_type([spec.m, spec.k], spec.lhs), bit.packed_type([spec.n, spec.k], spec.rhs)]
-    result = ir.RankedTensorType.get([spec.m, spec.count], ir.IntegerType.get_signless(32))
-    module = ir.Module.create()
-    with ir.InsertionPoint(module.body):
-        function = func.FuncOp("search", ir.FunctionType.get(operands, [result, result]))
-        function.arg_attrs = [_named("lhs"), _named("rhs")]
-        function.attributes["res_attrs"] = ir.ArrayAttr.get([_named("values"), _named("columns")])
-        lhs, rhs = function.add_entry_block().arguments
-    with ir.InsertionPoint(function.entry_block):
-        found = bit.search(lhs, rhs, spec.count, spec.order, None if spec.score == "dot" else _distance(spec.k))
-        func.ReturnOp([found.values, found.columns])
-    return module
+    arguments = {"lhs": bit.packed_type([spec.m, spec.k], spec.lhs), "rhs": bit.packed_type([spec.n, spec.k], spec.rhs)}
+    list_ = ir.RankedTensorType.get([spec.m, spec.count], ir.IntegerType.get_signless(32))
+
+    def search(values: Values) -> tuple[ir.Value, ir.Value]:
+        score = None if spec.score == "dot" else _distance(spec.k)
+        found = bit.search(values["lhs"], values["rhs"], spec.count, spec.order, score)
+        return found.values, found.columns
+
+    return module_of("search", arguments, {"values": list_, "columns": list_}, search)
 
 
 def _distance(k: int) -> Callable[[ir.Value, ir.Value, ir.Value], ir.Value]:
@@ -40,7 +38,3 @@ def _distance(k: int) -> Callable[[ir.Value, ir.Value, ir.Value], ir.Value]:
         return arith.shrsi(differing, arith.constant(acc.type, 1))
 
     return epilogue
-
-
-def _named(name: str) -> ir.DictAttr:
-    return ir.DictAttr.get({"bit.name": ir.StringAttr.get(name)})
