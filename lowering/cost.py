@@ -20,9 +20,8 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import TILE_BITS, ceil_div
 from bitmlir.lowering.elements import Chain
-from bitmlir.lowering.gpu.matrices import most_tiles
 from bitmlir.lowering.gpu.memory import element_bytes
-from bitmlir.lowering.gpu.mma_tile import MmaTile
+from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_placement
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
@@ -309,8 +308,7 @@ class CostModel:
 
     def _mma_schedule(self, tile: MmaTile) -> _Schedule:
         problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
-        down, across = ceil_div(problem.m, tile.rows), ceil_div(problem.covered_columns, tile.columns)
-        tiles_in_all = most_tiles(problem, down, across, tile.rows)
+        tiles_in_all = mma_placement(problem, tile).tiles
         together = max(1, min(tile.blocks, tiles_in_all // machine.multiprocessors))  # blocks on a multiprocessor
         warps = tile.consumers * together
         fragments = tile.consumers * (tile.warp_rows + tile.warp_columns) * BLOCK_BYTES

@@ -12,6 +12,7 @@ from mlir.dialects import arith, scf
 
 __all__ = [
     "Scalar",
+    "as_signed",
     "const",
     "for_loop",
     "i1",
@@ -140,6 +141,17 @@ def const(value: int, type_: ir.Type | None = None) -> Scalar:
     if type_ is None and not -(1 << 31) <= value < 1 << 32:
         raise ValueError(f"{value} does not fit into 32 bits")
     return Scalar(arith.constant(type_ or i32(), value))
+
+
+def as_signed(word: int, width: int = 32) -> int:
+    """The number that constants write for a word of so many bits.
+
+    Example:
+        >>> as_signed(0xFFFF_FFFE), as_signed(~0xFF)
+        (-2, -256)
+    """
+    half = 1 << width - 1
+    return (word + half) % (2 * half) - half
 
 
 def select(condition: Scalar, yes: Scalar | int, no: Scalar | int) -> Scalar:

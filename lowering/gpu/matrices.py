@@ -12,7 +12,7 @@ from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, select,
 from bitmlir.lowering.gpu.memory import GLOBAL, block_count, load, offset
 from bitmlir.lowering.gpu.product import ProductProblem
 
-__all__ = ["Dealing", "Place", "Placement", "most_tiles"]
+__all__ = ["Dealing", "Place", "Placement"]
 
 _OFFSET_BYTES = 4
 
@@ -41,7 +41,7 @@ class Place:
         return plane if self.number is None or type_.rank == 3 else plane * type_.shape[1] + self.number
 
 
-def most_tiles(problem: ProductProblem, down: int, across: int, tile_rows: int) -> int:
+def _most_tiles(problem: ProductProblem, down: int, across: int, tile_rows: int) -> int:
     """The most tiles that there can be, if the rows of a product make `down` × `across` of them."""
     if problem.groups is None:
         return problem.batch * down * across
@@ -67,12 +67,10 @@ class Placement:
         size: tuple[int, int],
         band: int,
         resident: int,
-        tile_rows: int,
     ) -> Placement:
-        """The placement of tiles of a size over an extent, both rows by columns; `resident` clusters find room at once,
-        and the tiles of a cluster's blocks have `tile_rows` rows each."""
+        """The placement of tiles of a size over an extent, rows by columns; `resident` clusters find room at once."""
         down, across = ceil_div(extent[0], size[0]), ceil_div(extent[1], size[1])
-        tiles = most_tiles(problem, down, across, tile_rows)
+        tiles = _most_tiles(problem, down, across, size[0])
         return Placement(down, across, min(band, down), min(tiles, resident), tiles)
 
     @property

@@ -154,7 +154,7 @@ def mma_placement(problem: ProductProblem, tile: MmaTile) -> Placement:
     """Who takes which tile of a product: each block every so many."""
     size = (tile.rows, tile.columns)
     resident = problem.target.multiprocessors * tile.blocks
-    return Placement.over(problem, (problem.m, problem.covered_columns), size, tile.band, resident, tile.rows)
+    return Placement.over(problem, (problem.m, problem.covered_columns), size, tile.band, resident)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
 from bitmlir.lowering.codes import Quantiser, code_of, safe_scale, value_of, widened
-from bitmlir.lowering.emit import Scalar, const, for_loop, i32, i64, if_then, select
+from bitmlir.lowering.emit import Scalar, as_signed, const, for_loop, i32, i64, if_then, select
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
     Kernel,
@@ -298,7 +298,7 @@ def _zero_bytes(values: Scalar) -> Scalar:
 
 def _bytes(number: int) -> int:
     """A number in each byte of a register, as an i32."""
-    return _signed(sum(number << 8 * i for i in range(_QUAD)))
+    return as_signed(sum(number << 8 * i for i in range(_QUAD)))
 
 
 def _packed_runs(codes: ir.Value, plane: int) -> Scalar:
@@ -336,7 +336,7 @@ class _RunExchange:
             bits = run * distance
             even = sum(((1 << bits) - 1) << i for i in range(0, BITS_PER_WORD, 2 * bits))
             is_even = (lane & distance).equals(0)
-            keep = select(is_even, const(_signed(even)), _signed(~even))
+            keep = select(is_even, const(as_signed(even)), as_signed(~even))
             turn = select(is_even, const(bits), BITS_PER_WORD - bits)
             self._steps.append((distance, keep, turn))
             distance *= 2
@@ -376,11 +376,6 @@ def exact_division(scale: ir.Value) -> Callable[[ir.Value, ir.Value], ir.Value]:
 
 def _width(type_: ir.Type) -> int:
     return (ir.FloatType(type_) if isinstance(type_, ir.FloatType) else ir.IntegerType(type_)).width
-
-
-def _signed(word: int) -> int:
-    """A word's bits as the i32 that has them."""
-    return (word + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
 def build_unpack_kernel(module: ir.Block, name: str, op: bit.PlaneUnpackOp) -> Kernel:

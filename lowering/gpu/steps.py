@@ -15,7 +15,7 @@ from mlir import ir
 from mlir.dialects import llvm
 
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS, ceil_div
-from bitmlir.lowering.emit import Scalar, const, for_loop, i32, select, while_loop
+from bitmlir.lowering.emit import Scalar, as_signed, const, for_loop, i32, select, while_loop
 from bitmlir.lowering.gpu.memory import GLOBAL, load, offset
 
 __all__ = ["DenseSteps", "SparseSteps", "Steps", "TileMap", "lookup"]
@@ -51,15 +51,11 @@ def lookup(values: Sequence[int], number: Scalar) -> Scalar:
     width = next(w for w in (1, 2, 4, 8, 16) if max(values) < 1 << w)
     fields = 32 // width
     words = [values[i : i + fields] for i in range(0, len(values), fields)]
-    packed = [const(_as_signed(sum(v << width * i for i, v in enumerate(word)))) for word in words]
+    packed = [const(as_signed(sum(v << width * i for i, v in enumerate(word)))) for word in words]
     word = packed[-1]
     for i in range(len(packed) - 2, -1, -1):
         word = select((number // fields).equals(i), packed[i], word)
     return (word >> (number % fields * width)) & ((1 << width) - 1)
-
-
-def _as_signed(word: int) -> int:
-    return word - (1 << 32) if word >= 1 << 31 else word
 
 
 @dataclass(frozen=True)

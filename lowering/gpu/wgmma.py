@@ -138,6 +138,7 @@ class _Emitter:
         self.mma: MmaInstruction = wgmma(tile.instruction_columns)
         self.shared = shared_memory(module)
         self.thread = thread_index()
+        self.group = self.thread // GROUP_THREADS - 1  # among those that multiply
         offsets = None if problem.op.offsets is None else self.pointers[problem.op.offsets]
         self.dealing = Dealing(problem, place, tile.rows, offsets)
         self.rank = block_index() % tile.blocks if tile.blocks > 1 else const(0)
@@ -465,11 +466,6 @@ class _Emitter:
         if self.tile.split > 1:
             registers = self.partial_sums.add_up(registers, self.rank, self._warp, self.thread % LANES)
         return group_pairs(registers, slots), Position.of(carried)
-
-    @property
-    def group(self) -> Scalar:
-        """The warp group's number among those that multiply."""
-        return self.thread // GROUP_THREADS - 1
 
     @property
     def _warp(self) -> Scalar:

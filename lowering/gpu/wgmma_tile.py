@@ -166,7 +166,7 @@ def wgmma_placement(problem: ProductProblem, tile: WgmmaTile) -> Placement:
     """Who takes which tile of a product: each cluster every so many."""
     extent = (problem.covered_columns, problem.m) if tile.swapped else (problem.m, problem.covered_columns)
     size, resident = (tile.rows * tile.cluster, tile.columns), problem.target.multiprocessors // tile.blocks
-    return Placement.over(problem, extent, size, tile.band, resident, tile.rows)
+    return Placement.over(problem, extent, size, tile.band, resident)
 
 
 @dataclass(frozen=True)
