@@ -319,7 +319,7 @@ def _tensor_map(array: DeviceArray, box: tuple[int, ...]) -> Any:
     """The descriptor of an array, which a kernel takes by value (PTX ISA, "Tensor-map"). The box has the sizes
     of the last dimensions first; an array of fewer dimensions has leading ones of 1.
 
-    128-byte swizzle; the part of a box outside the array reads as 0.
+    Swizzled over the width of the box; the part of a box outside the array reads as 0.
     """
     cuda = driver()
     rank, size = len(box), array.dtype.itemsize

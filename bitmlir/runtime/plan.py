@@ -50,7 +50,7 @@ class TensorMap:
     """A TMA descriptor over a buffer, read or written in boxes whose sizes stand last dimension first: of planes
     (words, rows, planes), of a batch (words, rows, matrices, planes), of results (columns, rows, 1).
 
-    128-byte swizzle; what a box has outside the array reads as 0 and is not written (CUDA driver API:
+    Swizzled over the width of the box; what it has outside the array reads as 0 and is not written (CUDA driver API:
     cuTensorMapEncodeTiled).
     """
 

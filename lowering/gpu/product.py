@@ -21,6 +21,7 @@ from bitmlir.lowering.vectors import as_vector, vector_of
 __all__ = ["BLOCK_BYTES", "Link", "ProductProblem", "continued", "for_each_link"]
 
 BLOCK_BYTES = TILE_BITS // 8  # of one row in one stage: 128, as wide as the widest swizzle
+_SWIZZLES = (32, 64, BLOCK_BYTES)  # bytes of a row (PTX ISA, swizzling modes)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class ProductProblem:
     def row_bytes(self) -> int:
         """Bytes of a packed row."""
         return words_per_row(self.k) * (BITS_PER_WORD // 8)
+
+    @cached_property
+    def swizzle(self) -> int:
+        """Bytes of a row in a stage of TMA: fewer than `BLOCK_BYTES` if a row is so short. Filling costs as copying."""
+        return next((width for width in _SWIZZLES if self.row_bytes <= width), BLOCK_BYTES)
 
     @property
     def operation(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from mlir import ir
 from mlir.dialects import llvm, nvvm
 
-from bitmlir.lowering.emit import Scalar, i32, i64
+from bitmlir.lowering.emit import Scalar, as_signed, i32, i64
 from bitmlir.lowering.gpu.memory import struct_elements
 from bitmlir.lowering.gpu.product import BLOCK_BYTES
 from bitmlir.lowering.instructions import LANES, MmaInstruction
@@ -29,15 +29,19 @@ __all__ = [
 
 GROUP_WARPS = 4
 GROUP_THREADS = GROUP_WARPS * LANES
-_ATOM_BYTES = 8 * BLOCK_BYTES  # 8 rows: what the 128-byte swizzle repeats over
-# Matrix descriptor fields (PTX ISA, wgmma matrix descriptor): address and strides count 16-byte units.
-_DESCRIPTOR = (1 << 62) | ((_ATOM_BYTES >> 4) << 32) | (1 << 16)  # 128-byte swizzle, stride between atoms, leading
+_ATOM_ROWS = 8  # what a swizzle repeats over
+_MODES = {128: 1, 64: 2, 32: 3}  # of swizzles, by their bytes
 _ADDRESS_MASK = 0x3FFFF
 
 
-def descriptor(address: Scalar) -> Scalar:
-    """The matrix descriptor of a tile in shared memory whose rows are 128 bytes and swizzled over 128 bytes."""
-    return ((address & _ADDRESS_MASK) >> 4).to_i64() | _DESCRIPTOR
+def descriptor(address: Scalar, swizzle: int = BLOCK_BYTES) -> Scalar:
+    """The matrix descriptor of a tile in shared memory whose rows are as many bytes as they are swizzled over.
+
+    Source: PTX ISA, wgmma matrix descriptor; addresses and strides count 16-byte units.
+    """
+    leading, atom = 1, _ATOM_ROWS * swizzle >> 4
+    fields = (_MODES[swizzle] << 62) | (atom << 32) | (leading << 16)
+    return ((address & _ADDRESS_MASK) >> 4).to_i64() | as_signed(fields, 64)
 
 
 def accumulator_type(mma: MmaInstruction) -> ir.Type:

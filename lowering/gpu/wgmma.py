@@ -16,9 +16,9 @@ Warp groups either share a tile, 64 rows each, and run the body in turns, so tha
 they alternate: each takes every other tile, and multiplies while the other runs the body. Where TMA cannot store a
 result, because of its shape or type, threads do.
 
-A stage row is 128 bytes, swizzled by TMA in 128-byte atoms of 8 rows as the wgmma descriptors expect. Blocks of a
-cluster take tiles one below the other: they share the columns, of which each brings its part to all. Or they take the
-same tile, and parts of K (see `bitmlir.lowering.gpu.split`).
+A stage row is 128 bytes, or 64 or 32 where K is that short, swizzled by TMA over atoms of 8 rows as wgmma's descriptors
+expect. Blocks of a cluster take tiles one below the other: they share the columns, of which each brings its part to
+all. Or they take the same tile, and parts of K (see `bitmlir.lowering.gpu.split`).
 Source: PTX ISA, sections on wgmma.mma_async (matrix descriptor, register fragments) and cp.async.bulk.tensor.
 """
 
@@ -81,7 +81,8 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
     boxes: dict[int, tuple[int, ...]] = {}
     for side in stage_sides(problem, tile):
         matrices = (1,) * (ir.MemRefType(arguments[side.operand].type).rank - 3)  # one of a batch
-        boxes[side.operand] = (TILE_BITS // BITS_PER_WORD, side.copied, *matrices, side.planes // side.copies)
+        words = side.row_bytes * 8 // BITS_PER_WORD
+        boxes[side.operand] = (words, side.copied, *matrices, side.planes // side.copies)
     if stores_in_bulk(problem, tile):
         element = element_bytes(ir.MemRefType(problem.op.out.type).element_type)
         boxes[arguments.index(problem.op.out)] = BulkStore.box(element)
@@ -278,11 +279,11 @@ class _Emitter:
         below = self.tile.rows * BLOCK_BYTES
         for side, row, start, blocks in (
             (rows, tile.down, const(0), None),
-            (columns, tile.across + first, first * BLOCK_BYTES + below, everyone),
+            (columns, tile.across + first, first * columns.row_bytes + below, everyone),
         ):
             matrix = [tile.place.number] if self._is_batch(side.operand) else []
             for plane in range(side.copies):
-                to = at.stage * self.tile.stage_bytes + start + plane * side.rows * BLOCK_BYTES
+                to = at.stage * self.tile.stage_bytes + start + plane * side.rows * side.row_bytes
                 places = [block * (TILE_BITS // BITS_PER_WORD), row, *matrix, planes[side.operand] + plane]
                 nvvm.cp_async_bulk_tensor_shared_cluster_global(
                     seen_by_cluster(offset(self.shared, to, SHARED)),
@@ -420,14 +421,15 @@ class _Emitter:
         """The chain's products on top of acc; the accumulators travel as one struct of registers."""
         steps = self._steps(chain, tile)
         last_chain = self.tile.alternate and chain == self.chains[-1]
-        address = Scalar(llvm.ptrtoint(i32(), self.shared))
+        address, swizzle = Scalar(llvm.ptrtoint(i32(), self.shared)), self.problem.swizzle
 
         def step(_: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
             accumulators, here, before = carried[0], Position.of(carried[1:3]), carried[3]
             self.ring.wait_full(here)
             start = address + here.stage * self.tile.stage_bytes
-            lhs = descriptor(start if self.tile.alternate else start + self.group * (self.mma.m * BLOCK_BYTES))
-            rhs = descriptor(start + self.tile.rows * BLOCK_BYTES)
+            part = const(0) if self.tile.alternate else self.group * (self.mma.m * swizzle)
+            lhs = descriptor(start + part, swizzle)
+            rhs = descriptor(start + self.tile.rows * BLOCK_BYTES, swizzle)
             nvvm.wgmma_fence_aligned()
             for k in range(0, min(TILE_BITS, self.problem.k), self.mma.k):
                 units = k // 8 >> 4  # 16-byte units, as descriptors count

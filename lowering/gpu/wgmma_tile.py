@@ -131,13 +131,14 @@ def stackable(chains: list[Chain]) -> int:
 @dataclass(frozen=True)
 class StageSide:
     """What TMA brings of an operand for a stage: of each of so many `planes` the `rows` that the stage has, or only
-    those `copied` that the matrix has. (Rows outside it would be filled with zeros, at the pace of a copy; nobody looks
-    at what comes of them.)"""
+    those `copied` that the matrix has, and `row_bytes` of each. (Rows outside it would be filled with zeros, at the
+    pace of a copy; nobody looks at what comes of them.)"""
 
     operand: int
     rows: int
     copied: int
     planes: int
+    row_bytes: int
 
     @property
     def copies(self) -> int:
@@ -147,7 +148,7 @@ class StageSide:
     @property
     def copied_bytes(self) -> int:
         """Bytes that come."""
-        return self.copied * self.planes * BLOCK_BYTES
+        return self.copied * self.planes * self.row_bytes
 
 
 def stage_sides(problem: ProductProblem, tile: WgmmaTile) -> tuple[StageSide, StageSide]:
@@ -157,8 +158,8 @@ def stage_sides(problem: ProductProblem, tile: WgmmaTile) -> tuple[StageSide, St
     part = tile.columns // tile.cluster
     copied = part if tile.cluster > 1 else min(part, sizes[columns])
     return (
-        StageSide(rows, tile.rows, min(tile.rows, sizes[rows]), 1),
-        StageSide(columns, part, copied, tile.planes),
+        StageSide(rows, tile.rows, min(tile.rows, sizes[rows]), 1, problem.swizzle),
+        StageSide(columns, part, copied, tile.planes, problem.swizzle),
     )
 
 

@@ -15,8 +15,8 @@
 
 // CHECK-LABEL: func.func @batch
 //  CHECK-SAME:   %[[X:[^:]*]]: memref<1x5x100x12xi32>, %[[W:[^:]*]]: memref<2x5x64x12xi32>, %{{.*}}, %[[OUT:[^:]*]]: memref<5x100x64xi32>
-//   CHECK-DAG:   "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 64, 1, 1>}
-//   CHECK-DAG:   "bit.tensor_map"(%[[W]]) {box = array<i64: 32, 64, 1, 1>}
+//   CHECK-DAG:   "bit.tensor_map"(%[[X]]) {box = array<i64: 16, 64, 1, 1>}
+//   CHECK-DAG:   "bit.tensor_map"(%[[W]]) {box = array<i64: 16, 64, 1, 1>}
 //   CHECK-DAG:   "bit.tensor_map"(%[[OUT]]) {box = array<i64: 32, 16, 1>}
 //       CHECK:   gpu.launch_func @kernels::@plane_matmul_0
 func.func @batch(%x: memref<1x5x100x12xi32>, %w: memref<2x5x64x12xi32>, %sums: memref<5x64xi32>, %out: memref<5x100x64xi32>) {
@@ -50,8 +50,8 @@ func.func @batch(%x: memref<1x5x100x12xi32>, %w: memref<2x5x64x12xi32>, %sums: m
 
 // CHECK-LABEL: func.func @groups
 //  CHECK-SAME:   %[[X:[^:]*]]: memref<1x100x12xi32>, %[[W:[^:]*]]: memref<2x5x64x12xi32>
-//   CHECK-DAG:   "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 64, 1>}
-//   CHECK-DAG:   "bit.tensor_map"(%[[W]]) {box = array<i64: 32, 64, 1, 1>}
+//   CHECK-DAG:   "bit.tensor_map"(%[[X]]) {box = array<i64: 16, 64, 1>}
+//   CHECK-DAG:   "bit.tensor_map"(%[[W]]) {box = array<i64: 16, 64, 1, 1>}
 //       CHECK:   %[[BLOCKS:.*]] = arith.constant 6 : index
 //       CHECK:   gpu.launch_func @kernels::@plane_grouped_matmul_0 blocks in (%[[BLOCKS]]
 func.func @groups(%x: memref<1x100x12xi32>, %w: memref<2x5x64x12xi32>, %offsets: memref<6xi32>, %out: memref<100x64xi32>) {

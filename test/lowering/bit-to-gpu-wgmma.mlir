@@ -12,13 +12,14 @@
 //       CHECK:   nvvm.fence.mbarrier.init
 //       CHECK:   nvvm.barrier0
 
-// The producer: wait until a stage is empty, then two boxes of 1024 bits a row, of no more rows than there are.
+// The producer: wait until a stage is empty, then two boxes of 1024 bits a row, of no more rows than there are, and of
+// 512 bits where K is no longer.
 
 //       CHECK:   nvvm.setmaxregister decrease 40
 //       CHECK:   scf.for
 //       CHECK:     scf.for
 //       CHECK:       nvvm.mbarrier.try_wait.parity
-//       CHECK:       %[[BYTES:.*]] = arith.constant 20992 : i32
+//       CHECK:       %[[BYTES:.*]] = arith.constant 10496 : i32
 //       CHECK:       nvvm.mbarrier.arrive.expect_tx %{{.*}}, %[[BYTES]]
 //       CHECK:       nvvm.cp.async.bulk.tensor.shared.cluster.global %{{.*}}, %[[X]],
 //       CHECK:       nvvm.cp.async.bulk.tensor.shared.cluster.global %{{.*}}, %[[W]],
@@ -41,8 +42,8 @@
 
 // CHECK-LABEL: func.func @product
 //  CHECK-SAME:   %[[X:[^:]*]]: memref<1x200x12xi32>, %[[W:[^:]*]]: memref<1x100x12xi32>, %[[OUT:[^:]*]]: memref<200x100xi32>
-//       CHECK:   %[[X_MAP:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 64, 1>}
-//       CHECK:   %[[W_MAP:.*]] = "bit.tensor_map"(%[[W]]) {box = array<i64: 32, 100, 1>}
+//       CHECK:   %[[X_MAP:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 16, 64, 1>}
+//       CHECK:   %[[W_MAP:.*]] = "bit.tensor_map"(%[[W]]) {box = array<i64: 16, 100, 1>}
 //       CHECK:   %[[BLOCKS:.*]] = arith.constant 4 : index
 //       CHECK:   %[[THREADS:.*]] = arith.constant 256 : index
 //       CHECK:   gpu.launch_func @kernels::@plane_matmul_0
@@ -63,8 +64,8 @@ func.func @product(%x: memref<1x200x12xi32>, %w: memref<1x100x12xi32>, %out: mem
 
 // CHECK-LABEL: func.func @gram
 //  CHECK-SAME:   %[[X:[^:]*]]: memref<1x200x12xi32>, %[[OUT:[^:]*]]: memref<200x200xi32>
-//       CHECK:   %[[ROWS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 64, 1>}
-//       CHECK:   %[[COLUMNS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 32, 200, 1>}
+//       CHECK:   %[[ROWS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 16, 64, 1>}
+//       CHECK:   %[[COLUMNS:.*]] = "bit.tensor_map"(%[[X]]) {box = array<i64: 16, 200, 1>}
 //       CHECK:   args(%[[ROWS]] : !llvm.ptr, %[[COLUMNS]] : !llvm.ptr, %[[OUT]] : memref<200x200xi32>)
 func.func @gram(%x: memref<1x200x12xi32>, %out: memref<200x200xi32>) {
   "bit.plane_matmul"(%x, %x, %out) ({

@@ -21,11 +21,11 @@
 // TABLE:  {bit.tile_source = "tuned for 512x384x300: table.json, NVIDIA H200, 2026-11-21", {{.*}}tile = {columns = 32 : i64
 // TABLE:  {bit.tile_source = "cost model"
 
-// KERNEL: arith.constant 12288 : i32
-// KERNEL: "bit.tensor_map"(%arg0) {box = array<i64: 32, 64, 1>}
-// KERNEL: "bit.tensor_map"(%arg1) {box = array<i64: 32, 32, 1>}
-// KERNEL: "bit.tensor_map"(%arg0) {box = array<i64: 32, 64, 1>}
-// KERNEL: "bit.tensor_map"(%arg1) {box = array<i64: 32, 256, 1>}
+// KERNEL: arith.constant 6144 : i32
+// KERNEL: "bit.tensor_map"(%arg0) {box = array<i64: 16, 64, 1>}
+// KERNEL: "bit.tensor_map"(%arg1) {box = array<i64: 16, 32, 1>}
+// KERNEL: "bit.tensor_map"(%arg0) {box = array<i64: 16, 64, 1>}
+// KERNEL: "bit.tensor_map"(%arg1) {box = array<i64: 16, 256, 1>}
 func.func @products(%x: memref<1x512x12xi32>, %w: memref<1x384x12xi32>, %out: memref<512x384xi32>,
                     %near: memref<1x500x12xi32>, %near_out: memref<500x384xi32>,
                     %far: memref<1x8192x12xi32>, %far_out: memref<8192x384xi32>) {
