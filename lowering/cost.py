@@ -26,7 +26,7 @@ from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
 from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, stores_in_bulk, wgmma_placement
-from bitmlir.lowering.instructions import LANES
+from bitmlir.lowering.instructions import LANES, wgmma
 from bitmlir.lowering.machines import MACHINES, Machine
 from bitmlir.lowering.passes import fail
 from bitmlir.lowering.workload import Workload
@@ -265,12 +265,13 @@ class CostModel:
         place = wgmma_placement(problem, tile)
         chains = problem.chains[:1] if tile.planes > 1 else problem.chains
         steps, links = self._steps(chains, tile.split), sum(len(chain.links) for chain in chains)
-        columns, groups = tile.instruction_columns, tile.rows // GROUP_ROWS
-        read_shared = (tile.rows + groups * columns) * BLOCK_BYTES  # each warp group reads all columns
-        from_l2 = (tile.rows + columns // tile.cluster) * BLOCK_BYTES
+        columns, groups, mma = tile.instruction_columns, tile.rows // GROUP_ROWS, wgmma(tile.instruction_columns)
+        depth = ceil_div(min(problem.k, TILE_BITS), mma.k) * mma.k  # of a step
+        read_shared = (tile.rows + groups * columns) * depth // 8  # each warp group reads all columns
+        from_l2 = (tile.rows + columns // tile.cluster) * problem.swizzle
         paces = {
-            "matrix unit": 2 * tile.rows * columns * TILE_BITS / self._multiprocessor_operations,
-            "shared memory": (read_shared + tile.stage_bytes) / (machine.shared_bytes_per_clock * clock),
+            "matrix unit": 2 * tile.rows * columns * depth / self._multiprocessor_operations,
+            "shared memory": (read_shared + (tile.rows + columns) * problem.swizzle) / (machine.shared_bytes_per_clock * clock),
             "link to L2": from_l2 / (machine.l2_bytes_per_clock * clock),
             "latency": max(machine.latency_seconds / (tile.stages - 1), _STEP_SECONDS),
         }
