@@ -268,10 +268,11 @@ class CostModel:
         columns, groups, mma = tile.instruction_columns, tile.rows // GROUP_ROWS, wgmma(tile.instruction_columns)
         depth = ceil_div(min(problem.k, TILE_BITS), mma.k) * mma.k  # of a step
         read_shared = (tile.rows + groups * columns) * depth // 8  # each warp group reads all columns
+        filled = (tile.rows + columns) * problem.swizzle
         from_l2 = (tile.rows + columns // tile.cluster) * problem.swizzle
         paces = {
             "matrix unit": 2 * tile.rows * columns * depth / self._multiprocessor_operations,
-            "shared memory": (read_shared + (tile.rows + columns) * problem.swizzle) / (machine.shared_bytes_per_clock * clock),
+            "shared memory": (read_shared + filled) / (machine.shared_bytes_per_clock * clock),
             "link to L2": from_l2 / (machine.l2_bytes_per_clock * clock),
             "latency": max(machine.latency_seconds / (tile.stages - 1), _STEP_SECONDS),
         }

@@ -38,6 +38,8 @@ from bitmlir.lowering.vectors import apply, as_vector, joined, lane_numbers, spl
 __all__ = ["PAIR", "ThreadTile", "group_pairs", "ungroup_pairs"]
 
 PAIR = 2  # neighbouring columns that a lane holds in every group of eight
+_WORD_BYTES = BITS_PER_WORD // 8
+_LOWEST_BITS = 0x01010101  # of the bytes of a word
 
 Position = tuple[tuple[str, int] | ir.Value, ...]  # an axis with its slot, or a constant of the body
 
@@ -271,30 +273,82 @@ class ThreadTile:
     def _store_packed(self, elements: Elements) -> None:
         """Gather the codes' bits into words across the four lanes of a row, store the words, add up the row sums."""
         encoding = Encoding.parse(ir.StringAttr(self.op.attributes["out_encoding"]).value)
-        _, *rows, words_per_row = ir.MemRefType(self.op.out.type).shape
         words = self.column_slots * PAIR * LANES_PER_ROW // BITS_PER_WORD
-        first_word = self.tile_column // BITS_PER_WORD
         sums = [const(0)] * self.row_slots
         # As many words at a time as there are lanes to store them; columns outside, as in `_store_rows`.
         for first in range(0, words, LANES_PER_ROW):
             group = range(first, min(first + LANES_PER_ROW, words))
-            packed: dict[tuple[int, int], list[Scalar]] = {}
-            for w in group:
-                mask = self._inside_word(w)
-                for r in range(self.row_slots):
-                    codes = self._codes(elements, r, w)
-                    for plane in range(encoding.bits):
-                        packed.setdefault((r, plane), []).append(_masked(self._gather(codes, plane), mask))
-            for (r, plane), group_words in packed.items():
-                for word in group_words:
-                    sums[r] = sums[r] + Scalar(llvm.intr_ctpop(word.value)) * encoding.weights[plane]
-                row = self._position("row", r) + self._rows_before
-                start = (row.to_i64() + plane * math.prod(rows)) * words_per_row
-                self._store_words(r, start, first_word + first, group_words, words_per_row)
+            for r in range(self.row_slots):
+                parts = [self._lane_bits(elements, r, w, encoding.bits) for w in group]
+                items = [(plane, w) for plane in range(encoding.bits) for w in group]
+                for start in range(0, len(items), LANES_PER_ROW):
+                    some = items[start : start + LANES_PER_ROW]
+                    word = self._scatter([parts[w - first][plane] for plane, w in some])
+                    sums[r] = sums[r] + self._store_word(r, word, some, encoding)
         for r in range(self.row_slots):
             self._add_sums(r, sums[r])
 
-    def _inside_word(self, w: int) -> Scalar | None:
+    def _lane_bits(self, elements: Elements, r: int, w: int, planes: int) -> list[Scalar]:
+        """This lane's bits of word w, plane by plane: those of its pair of columns in every group of eight."""
+        pairs = BITS_PER_WORD // (LANES_PER_ROW * PAIR)
+        vectors = vector_of(i32(), PAIR)
+        together: ir.Value | None = None  # a byte for each code
+        for number in range(pairs):
+            code = as_vector(elements.at(elements.yielded, r, w * pairs + number), PAIR)
+            code = arith.extui(vectors, code)
+            if together is None:
+                together = code
+                continue
+            together = arith.ori(together, arith.shli(code, splat(number * LANES_PER_ROW * PAIR, vectors)))
+        assert together is not None
+        result = []
+        for plane in range(planes):
+            bits = arith.shrui(together, splat(plane, vectors)) if plane else together
+            bits = arith.andi(bits, splat(_LOWEST_BITS, vectors)) if planes > 1 else bits
+            even, odd = (Scalar(vector.extract(bits, [], [i])) for i in range(PAIR))
+            result.append((even | (odd << 1)) << (self.lane << 1))
+        return result
+
+    def _scatter(self, words: list[Scalar]) -> Scalar:
+        """Word i, put together of all four lanes' bits, in lane i; up to four words."""
+
+        def exchange(pair: list[Scalar], distance: int) -> Scalar:
+            """Lanes keep one of two words, and give the other to their neighbour; if there is one, both have it."""
+            if len(pair) == 1:
+                return pair[0] | shuffle_xor(pair[0], distance)
+            is_odd = (self.lane & distance).differs(0)
+            keep, give = select(is_odd, pair[1], pair[0]), select(is_odd, pair[0], pair[1])
+            return keep | shuffle_xor(give, distance)
+
+        for distance in (1, 2):
+            words = [exchange(words[i : i + 2], distance) for i in range(0, len(words), 2)]
+        return words[0]
+
+    def _store_word(self, r: int, word: Scalar, items: list[tuple[int, int]], encoding: Encoding) -> Scalar:
+        """Store the lane's word, that of items[lane], a plane and a word of the tile; what it adds to the row sum."""
+        _, *rows, words_per_row = ir.MemRefType(self.op.out.type).shape
+        plane, number = (self._of_lane(values) for values in zip(*items, strict=True))
+        column = self.tile_column // BITS_PER_WORD + number
+        word = _masked(word, self._inside_word(number))
+        row = (self._position("row", r) + self._rows_before).to_i64() + plane.to_i64() * math.prod(rows)
+        address = offset(self.pointers[self.op.out], (row * words_per_row + column.to_i64()) * _WORD_BYTES, GLOBAL)
+        has_one = self.lane < len(items)
+        stored = _both((column < words_per_row) & has_one, self._guard("row", r))
+        if_then(stored, lambda: store(word.value, address, _WORD_BYTES))
+        bits = select(has_one, Scalar(llvm.intr_ctpop(word.value)), 0)
+        return bits * self._of_lane([encoding.weights[plane] for plane, _ in items])
+
+    def _of_lane(self, values: Sequence[int]) -> Scalar:
+        """values[lane]; anything in lanes that have none."""
+        step = values[1] - values[0] if len(values) > 1 else 0
+        if all(value == values[0] + step * i for i, value in enumerate(values)):
+            return const(values[0]) if step == 0 else self.lane * step + values[0]
+        chosen = const(values[-1])
+        for i in range(len(values) - 2, -1, -1):
+            chosen = select(self.lane.equals(i), values[i], chosen)
+        return chosen
+
+    def _inside_word(self, w: Scalar) -> Scalar | None:
         """A mask of the columns of word w that lie inside the matrix; None if all words do."""
         if self.column_bound is None:
             return None
@@ -304,45 +358,13 @@ class ThreadTile:
         partly = select(left < BITS_PER_WORD, some, const(-1))
         return select(first < self.column_bound, partly, const(0))
 
-    def _codes(self, elements: Elements, r: int, w: int) -> list[ir.Value]:
-        """The codes of this thread's pairs of columns in word w, in 32 bits."""
-        pairs = BITS_PER_WORD // (LANES_PER_ROW * PAIR)
-        codes = [as_vector(elements.at(elements.yielded, r, c), PAIR) for c in range(w * pairs, (w + 1) * pairs)]
-        return [arith.extui(vector_of(i32(), PAIR), code) for code in codes]
-
-    def _gather(self, codes: list[ir.Value], plane: int) -> Scalar:
-        """The word of 32 columns that holds one plane's bits of the four lanes' codes."""
-        words = vector_of(i32(), PAIR)
-        together: ir.Value | None = None
-        for number, bits in enumerate(codes):
-            if plane:
-                bits = arith.shrui(bits, splat(plane, words))
-            bits = arith.andi(bits, splat(1, words))
-            if number:
-                bits = arith.shli(bits, splat(number * LANES_PER_ROW * PAIR, words))
-            together = bits if together is None else arith.ori(together, bits)
-        first, second = (Scalar(vector.extract(together, [], [lane])) for lane in range(PAIR))
-        word = first | (second << 1)
-        word = word << (self.lane << 1)
-        for distance in (1, 2):
-            word = word | shuffle_xor(word, distance)
-        return word
-
-    def _store_words(self, r: int, start: Scalar, first: Scalar, words: list[Scalar], words_per_row: int) -> None:
-        """Lane i of the four stores word i."""
-        word = words[-1]
-        for i in range(len(words) - 2, -1, -1):
-            word = select(self.lane.equals(i), words[i], word)
-        column = first + self.lane
-        guard = _both((column < words_per_row) & (self.lane < len(words)), self._guard("row", r))
-        number = start + column.to_i64()
-        address = offset(self.pointers[self.op.out], number * (BITS_PER_WORD // 8), GLOBAL)
-        if_then(guard, lambda: store(word.value, address, BITS_PER_WORD // 8))
-
     def _add_sums(self, r: int, sums: Scalar) -> None:
+        """Add up the lanes' sums, and add them to the row's."""
+        for distance in (1, 2):
+            sums = sums + shuffle_xor(sums, distance)
         guard = _both(self.lane.equals(0), self._guard("row", r))
         row = self._position("row", r) + self._rows_before
-        address = offset(self.pointers[self.op.out_sums], row.to_i64() * 4, GLOBAL)
+        address = offset(self.pointers[self.op.out_sums], row.to_i64() * _WORD_BYTES, GLOBAL)
         add, relaxed = llvm.AtomicBinOp.add, llvm.AtomicOrdering.monotonic
         if_then(guard, lambda: llvm.atomicrmw(add, address, sums.value, relaxed))
 
