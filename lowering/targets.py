@@ -56,7 +56,7 @@ TARGETS: dict[str, Target] = {
         Target("sm_86", "Ampere (RTX 30, A10): m16n8k256", _BOTH, _MMA, "cp.async", (8, 6), "+ptx80", 99 << 10, 82),
         Target("sm_89", "Ada (RTX 40, L4, L40): m16n8k256", _BOTH, _MMA, "cp.async", (8, 9), "+ptx80", 99 << 10, 128),
         Target("sm_90", "Hopper by mma.sync: AND only", ("and",), _MMA, "cp.async", (9, 0), "+ptx80", 227 << 10, 132),
-        Target("sm_90a", "Hopper by wgmma and TMA", ("and",), "wgmma.k256", "tma", (9, 0), "+ptx80", 227 << 10, 132),
+        Target("sm_90a", "Hopper by wgmma and TMA", ("and",), "wgmma.k256", "tma", (9, 0), "+ptx81", 227 << 10, 132),
         Target("sm_100a", "B200: bits as int8", ("and",), _INT8, "cp.async", (10, 0), "+ptx86", 227 << 10, 148),
         Target("sm_120", "RTX 50: bits as int8", ("and",), _INT8, "cp.async", (12, 0), "+ptx87", 99 << 10, 170),
     )

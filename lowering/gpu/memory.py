@@ -30,6 +30,7 @@ __all__ = [
     "shared_memory",
     "shuffle_xor",
     "store",
+    "store_async",
     "store_past_l1",
     "struct_elements",
     "thread_index",
@@ -108,6 +109,15 @@ def store_past_l1(value: ir.Value, address: ir.Value) -> None:
     parts = [vector.extract(words, [], [i]) for i in range(WIDEST_STORE // 4)]
     text = "st.global.L1::no_allocate.v4.b32 [$0], {$1, $2, $3, $4};"
     llvm.inline_asm(None, [address, *parts], text, "l,r,r,r,r,~{memory}", has_side_effects=True)
+
+
+def store_async(words: list[ir.Value], address: ir.Value, barrier: ir.Value) -> None:
+    """Write four i32 to shared memory of a block of the cluster; the barrier there counts their bytes as they arrive.
+
+    As PTX: neither LLVM nor NVVM has it. Source: PTX ISA, st.async.
+    """
+    text = "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [$0], {$1, $2, $3, $4}, [$5];"
+    llvm.inline_asm(None, [address, *words, barrier], text, "l,r,r,r,r,l,~{memory}", has_side_effects=True)
 
 
 def struct_elements(struct: ir.Value, count: int) -> list[ir.Value]:

@@ -1,9 +1,10 @@
 """Splitting K: the blocks of a cluster multiply parts of K for the same output tile; each finishes some of its rows.
 
-    every warp                                              the warp of the block that owns the rows
-    accumulators to the owner's shared memory, an arrival   wait for all others, add what they sent, run the body
+    every warp                                  the warp of the block that owns the rows
+    accumulators to the owner's shared memory   wait until all are there, add them, run the body
 
-Source: PTX ISA, distributed shared memory (mapa, st.shared::cluster), mbarrier.arrive on another block's barrier.
+Stores are asynchronous: the owner's barrier counts the bytes as they arrive, and no fence has to wait for them.
+Source: PTX ISA, distributed shared memory (mapa), st.async.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlir import ir
-from mlir.dialects import arith, llvm, nvvm, scf, vector
+from mlir.dialects import arith, nvvm, scf, vector
 
-from bitmlir.lowering.emit import Scalar, const, i32, if_then
-from bitmlir.lowering.gpu.cluster import arrive_at, of_block, wait_for_cluster
-from bitmlir.lowering.gpu.memory import SHARED, SHARED_CLUSTER, load, offset, store
+from bitmlir.lowering.emit import Scalar, const, i32
+from bitmlir.lowering.gpu.cluster import of_block, wait_for_cluster
+from bitmlir.lowering.gpu.memory import SHARED, SHARED_CLUSTER, load, offset, store_async
 from bitmlir.lowering.gpu.ring import BARRIER_BYTES, wait_for_phase
 from bitmlir.lowering.instructions import LANES
 from bitmlir.lowering.vectors import vector_of
@@ -66,7 +67,8 @@ class PartialSums:
 
     def initialise(self) -> None:
         """Emit what one thread does before anybody sends."""
-        nvvm.mbarrier_init(self._barrier, const(self._senders).value)
+        nvvm.mbarrier_init(self._barrier, const(1).value)
+        nvvm.mbarrier_arrive_expect_tx(None, self._barrier, const(self._senders * self._sent_bytes).value)
 
     def owns(self, rank: Scalar, warp: Scalar) -> Scalar:
         """Whether block `rank` finishes the rows of a warp."""
@@ -83,19 +85,13 @@ class PartialSums:
             return (warp % self._owned + sender * self._owned) * self._sent_bytes + first_word + self.start
 
         def send() -> None:
-            wait_for_cluster()  # until the owner has made its barrier
             sender = (rank + (self.blocks - 1) - owner) % self.blocks
-            inbox = of_block(offset(self.shared, place(sender), SHARED), owner)
+            inbox, barrier = of_block(offset(self.shared, place(sender), SHARED), owner), of_block(self._barrier, owner)
             for number, group in enumerate(groups):
-                address = offset(inbox, number * _ROW_BYTES, SHARED_CLUSTER)
-                store(vector.from_elements(words, group), address, _LANE_WORDS * 4)
-            nvvm.bar_warp_sync(const(-1).value)
-            _fence_cluster()
-            if_then(lane.equals(0), lambda: arrive_at(self._barrier, owner))
+                store_async(group, offset(inbox, number * _ROW_BYTES, SHARED_CLUSTER), barrier)
 
         def receive() -> list[ir.Value]:
             wait_for_phase(self._barrier, const(0))
-            _fence_cluster()
             sums = [vector.from_elements(words, group) for group in groups]
             for sender in range(self.blocks - 1):
                 inbox = offset(self.shared, place(const(sender)), SHARED)
@@ -104,6 +100,7 @@ class PartialSums:
                     sums[number] = arith.addi(sums[number], sent)
             return [vector.extract(part, [], [i]) for part in sums for i in range(_LANE_WORDS)]
 
+        wait_for_cluster()  # until the owner has made its barrier
         branch = scf.IfOp(self.owns(rank, warp).value, [i32()] * self.registers, has_else=True)
         then, otherwise = (region.blocks[0] for region in branch.operation.regions)
         with ir.InsertionPoint(then):
@@ -112,8 +109,3 @@ class PartialSums:
             send()
             scf.yield_(accumulators)
         return list(branch.results)
-
-
-def _fence_cluster() -> None:
-    """What was written before is seen by the cluster after it."""
-    llvm.fence(llvm.AtomicOrdering.acq_rel, syncscope="cluster")

@@ -34,7 +34,13 @@ from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS
 from bitmlir.lowering.elements import Chain, Elements, Grid, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i16, i32, if_else, if_then, select
 from bitmlir.lowering.gpu.bulk_store import BulkStore
-from bitmlir.lowering.gpu.cluster import arrive_at, arrive_at_cluster, meet_cluster, seen_by_cluster
+from bitmlir.lowering.gpu.cluster import (
+    arrive_at,
+    arrive_at_cluster,
+    meet_cluster,
+    seen_by_cluster,
+    wait_for_cluster,
+)
 from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
     SHARED,
@@ -164,6 +170,8 @@ class _Emitter:
             if self.staging.values:
                 warps = (self.thread >= LANES) & (self.thread < LANES + _STAGERS)
                 if_then(warps, self._stage)
+            if self.tile.split > 1:
+                wait_for_cluster()
 
         def consume() -> None:
             if registers is not None:
@@ -192,7 +200,7 @@ class _Emitter:
         if self.tile.cluster > 1:
             meet_cluster()
         if self.tile.split > 1:
-            arrive_at_cluster()  # those that send wait, and nobody leaves before it has received
+            arrive_at_cluster()  # all wait before they send or end, and nobody ends before it has received
 
     def _for_each_tile(
         self, first: Position, body: Callable[[_OutputTile, _Progress], Position], alternate: bool = False
