@@ -132,8 +132,8 @@ class _Emitter:
             return ring, NumberedRing(after, STAGED_TILES, producers + consumers)
         polled = target.capability is not None and target.capability < (9, 0)
         return (
-            MemoryRing(self.shared, layout.ring, tile.stages, producers, tile.consumers, polled),
-            MemoryRing(self.shared, layout.staged_ring, STAGED_TILES, producers, tile.consumers, polled),
+            MemoryRing(self.shared, layout.ring, tile.stages, producers, consumers, polled),
+            MemoryRing(self.shared, layout.staged_ring, STAGED_TILES, producers, consumers, polled),
         )
 
     def emit(self) -> None:
@@ -298,7 +298,7 @@ class _Emitter:
         )
         replace(thread_tile, multiply=multiply, read_staged=read_staged, side_by_side=order.groups).store(ready)
         if self.staging.values:
-            self.staged_ring.arrive_empty(staged_at, self.lane)
+            self.staged_ring.arrive_empty(staged_at)
             staged_at = self.staged_ring.after(staged_at)
         return at, staged_at
 
@@ -318,7 +318,7 @@ class _Emitter:
             # After the last step there may be no other: the window is filled from this one again, and not used.
             then = Position(select(last, here.stage, following.stage), select(last, here.phase, following.phase))
             values = self._multiply_stage(carried[2 : sums + 2], carried[sums + 2 :], here, then, last)
-            self.ring.arrive_empty(here, self.lane)
+            self.ring.arrive_empty(here)
             return [*following.carried, *values]
 
         def run_link(link: Link, carried: list[ir.Value]) -> list[ir.Value]:

@@ -20,10 +20,8 @@ __all__ = ["LDMATRIX_CORES", "MmaLayout", "MmaTile", "group_rows", "mma_placemen
 LDMATRIX_CORES = 4  # 8×128-bit matrices that one ldmatrix.x4 loads
 _RESERVED_BYTES = 1 << 10  # of shared memory for each block (CUDA C++ Programming Guide, shared memory)
 _MOST_STAGES = 6
-_PRODUCERS, _LOADERS = (
-    2,
-    4,
-)  # that keep up with the warps that multiply; loaders hold their part of a stage in registers
+_PRODUCERS = 2  # that keep up with the warps that multiply
+_LOADERS = 4  # the same, where they hold their part of a stage in registers
 _STAGING_BYTES = 8 << 10  # what most products need at most for staged values
 _MOST_WARPS = 32  # of a block
 _MOST_BLOCKS = 8  # that share a multiprocessor

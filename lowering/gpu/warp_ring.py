@@ -50,8 +50,8 @@ class WarpRing(Protocol):
         """Say that the thread's part of a stage is there; or, if it is `copied` by cp.async, will be."""
         ...
 
-    def arrive_empty(self, at: Position, lane: Scalar) -> None:
-        """Say that the warp has read a stage."""
+    def arrive_empty(self, at: Position) -> None:
+        """Say that the thread has read its part of a stage."""
         ...
 
     def start_reading(self) -> None:
@@ -65,7 +65,7 @@ class WarpRing(Protocol):
 
 @dataclass(frozen=True)
 class MemoryRing(Ring):
-    """A ring by barriers in memory, at which fillers arrive by thread and readers by warp.
+    """A ring by barriers in memory, at which each thread arrives for what it has filled or read itself.
 
     Where `polled` is true the chip has no wait that suspends the thread: try_wait came with sm_90 (PTX ISA, mbarrier).
     """
@@ -93,10 +93,9 @@ class MemoryRing(Ring):
         else:
             nvvm.mbarrier_arrive(i64(), self.full(at.stage))
 
-    def arrive_empty(self, at: Position, lane: Scalar) -> None:
-        """Say that the warp has read a stage."""
-        nvvm.bar_warp_sync(const(-1).value)
-        if_then(lane.equals(0), lambda: nvvm.mbarrier_arrive(i64(), self.empty(at.stage)))
+    def arrive_empty(self, at: Position) -> None:
+        """Say that the thread has read its part of a stage."""
+        nvvm.mbarrier_arrive(i64(), self.empty(at.stage))
 
     def start_reading(self) -> None:
         """Nothing: a fresh barrier lets fillers pass."""
@@ -160,8 +159,8 @@ class NumberedRing:
         assert not copied, "chips without barriers in memory have no cp.async"
         self._arrive(at.stage + self.first)
 
-    def arrive_empty(self, at: Position, lane: Scalar) -> None:
-        """Say that the warp has read a stage."""
+    def arrive_empty(self, at: Position) -> None:
+        """Say that the thread has read its part of a stage."""
         self._arrive(at.stage + (self.first + self.stages))
 
     def start_reading(self) -> None:

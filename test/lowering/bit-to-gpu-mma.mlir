@@ -14,13 +14,13 @@
 //  CHECK-SAME:     nvvm.minctasm = 1 : i32
 //  CHECK-SAME:     nvvm.reqntid = array<i32: 256, 1, 1>
 
-// The barriers of the ring lie behind its stages in memory: 128 threads fill a stage, four warps read it. Turing has only the
+// The barriers of the ring lie behind its stages in memory: 128 threads fill a stage, as many read it. Turing has only the
 // numbered barriers of a block, at which all 256 threads arrive.
 
 //        SM80:   %[[RING:.*]] = llvm.getelementptr %{{.*}}[49152]
 //        SM80:   %[[FILLERS:.*]] = arith.constant 128
 //        SM80:   nvvm.mbarrier.init %[[RING]], %[[FILLERS]]
-//        SM80:   %[[READERS:.*]] = arith.constant 4
+//        SM80:   %[[READERS:.*]] = arith.constant 128
 //        SM80:   nvvm.mbarrier.init %{{.*}}, %[[READERS]]
 //    SM75-NOT:   nvvm.mbarrier
 
@@ -42,7 +42,6 @@
 //        SM80:         nvvm.mbarrier.test.wait
 //       CHECK:         nvvm.ldmatrix
 //        SM75:         nvvm.barrier.arrive id = %{{.*}} number_of_threads = %{{.*}}
-//        SM80:         nvvm.bar.warp.sync
 //        SM80:         nvvm.mbarrier.arrive
 //       CHECK:       llvm.inline_asm has_side_effects "st.global.L1::no_allocate.v4.b32 [$0], {$1, $2, $3, $4};"
 
