@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mlir import ir
@@ -42,6 +43,15 @@ _WORD_BYTES = BITS_PER_WORD // 8
 _LOWEST_BITS = 0x01010101  # of the bytes of a word
 
 Position = tuple[tuple[str, int] | ir.Value, ...]  # an axis with its slot, or a constant of the body
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A word of a packed result: its row slot, its plane, and its number in the tile's part of the row."""
+
+    row: int
+    plane: int
+    number: int
 
 
 @dataclass
@@ -193,6 +203,10 @@ class ThreadTile:
         bound = self.row_bound if axis == "row" else self.column_bound
         return None if bound is None else self._position(axis, slot) + lane < bound
 
+    def _above_bound(self, row: Scalar) -> Scalar | None:
+        """Whether a row lies in the result; None if all do."""
+        return None if self.row_bound is None else row < self.row_bound
+
     def _lists(self, op: bit.PlaneSearchOp) -> Lists:
         """The lists of a search for the thread's rows."""
         across = self.paired == "column"
@@ -275,68 +289,86 @@ class ThreadTile:
         encoding = Encoding.parse(ir.StringAttr(self.op.attributes["out_encoding"]).value)
         words = self.column_slots * PAIR * LANES_PER_ROW // BITS_PER_WORD
         sums = [const(0)] * self.row_slots
-        # As many words at a time as there are lanes to store them; columns outside, as in `_store_rows`.
-        for first in range(0, words, LANES_PER_ROW):
-            group = range(first, min(first + LANES_PER_ROW, words))
-            for r in range(self.row_slots):
-                parts = [self._lane_bits(elements, r, w, encoding.bits) for w in group]
-                items = [(plane, w) for plane in range(encoding.bits) for w in group]
-                for start in range(0, len(items), LANES_PER_ROW):
-                    some = items[start : start + LANES_PER_ROW]
-                    word = self._scatter([parts[w - first][plane] for plane, w in some])
-                    sums[r] = sums[r] + self._store_word(r, word, some, encoding)
-        for r in range(self.row_slots):
-            self._add_sums(r, sums[r])
 
-    def _lane_bits(self, elements: Elements, r: int, w: int, planes: int) -> list[Scalar]:
-        """This lane's bits of word w, plane by plane: those of its pair of columns in every group of eight."""
+        def parts() -> Iterator[tuple[_Word, Scalar]]:
+            """This lane's bits of all words."""
+            for first in range(0, words, LANES_PER_ROW):
+                group = range(first, min(first + LANES_PER_ROW, words))
+                # Columns outside, as in `_store_rows`.
+                codes = {(w, r): self._codes(elements, r, w) for w in group for r in range(self.row_slots)}
+                for r, plane, w in itertools.product(range(self.row_slots), range(encoding.bits), group):
+                    yield _Word(r, plane, w), self._lane_bits(codes[w, r], plane, encoding.bits)
+
+        remaining = parts()
+        while some := list(itertools.islice(remaining, LANES_PER_ROW)):
+            held, bits = zip(*some, strict=True)
+            ones = self._store_word(self._scatter(list(bits), operator.or_), held, encoding)
+            for r in sorted({word.row for word in held}):
+                sums[r] = sums[r] + self._where([word.row == r for word in held], ones)
+        for first in range(0, self.row_slots, LANES_PER_ROW):
+            rows = range(first, min(first + LANES_PER_ROW, self.row_slots))
+            self._add_sums(rows, self._scatter([sums[r] for r in rows], operator.add))
+
+    def _codes(self, elements: Elements, r: int, w: int) -> ir.Value:
+        """This lane's codes in word w, a byte each: its first columns in every group of eight, and its second."""
         pairs = BITS_PER_WORD // (LANES_PER_ROW * PAIR)
         vectors = vector_of(i32(), PAIR)
-        together: ir.Value | None = None  # a byte for each code
+        together: ir.Value | None = None
         for number in range(pairs):
             code = as_vector(elements.at(elements.yielded, r, w * pairs + number), PAIR)
             code = arith.extui(vectors, code)
-            if together is None:
-                together = code
-                continue
-            together = arith.ori(together, arith.shli(code, splat(number * LANES_PER_ROW * PAIR, vectors)))
+            if number:
+                code = arith.shli(code, splat(number * LANES_PER_ROW * PAIR, vectors))
+            together = code if together is None else arith.ori(together, code)
         assert together is not None
-        result = []
-        for plane in range(planes):
-            bits = arith.shrui(together, splat(plane, vectors)) if plane else together
-            bits = arith.andi(bits, splat(_LOWEST_BITS, vectors)) if planes > 1 else bits
-            even, odd = (Scalar(vector.extract(bits, [], [i])) for i in range(PAIR))
-            result.append((even | (odd << 1)) << (self.lane << 1))
-        return result
+        return together
 
-    def _scatter(self, words: list[Scalar]) -> Scalar:
-        """Word i, put together of all four lanes' bits, in lane i; up to four words."""
+    def _lane_bits(self, codes: ir.Value, plane: int, planes: int) -> Scalar:
+        """This lane's bits of a plane's word, where they belong."""
+        vectors = vector_of(i32(), PAIR)
+        bits = arith.shrui(codes, splat(plane, vectors)) if plane else codes
+        bits = arith.andi(bits, splat(_LOWEST_BITS, vectors)) if planes > 1 else bits
+        even, odd = (Scalar(vector.extract(bits, [], [i])) for i in range(PAIR))
+        return (even | (odd << 1)) << (self.lane << 1)
+
+    def _scatter(self, parts: list[Scalar], combine: Callable[[Scalar, Scalar], Scalar]) -> Scalar:
+        """Number i, combined of all four lanes' parts of it, in lane i; up to four numbers."""
 
         def exchange(pair: list[Scalar], distance: int) -> Scalar:
-            """Lanes keep one of two words, and give the other to their neighbour; if there is one, both have it."""
+            """Lanes keep one of two numbers, and give the other to their neighbour; if there is one, both have it."""
             if len(pair) == 1:
-                return pair[0] | shuffle_xor(pair[0], distance)
+                return combine(pair[0], shuffle_xor(pair[0], distance))
             is_odd = (self.lane & distance).differs(0)
             keep, give = select(is_odd, pair[1], pair[0]), select(is_odd, pair[0], pair[1])
-            return keep | shuffle_xor(give, distance)
+            return combine(keep, shuffle_xor(give, distance))
 
         for distance in (1, 2):
-            words = [exchange(words[i : i + 2], distance) for i in range(0, len(words), 2)]
-        return words[0]
+            parts = [exchange(parts[i : i + 2], distance) for i in range(0, len(parts), 2)]
+        return parts[0]
 
-    def _store_word(self, r: int, word: Scalar, items: list[tuple[int, int]], encoding: Encoding) -> Scalar:
-        """Store the lane's word, that of items[lane], a plane and a word of the tile; what it adds to the row sum."""
+    def _store_word(self, word: Scalar, held: Sequence[_Word], encoding: Encoding) -> Scalar:
+        """Store the lane's word, which is held[lane]; what it adds to the row sum."""
         _, *rows, words_per_row = ir.MemRefType(self.op.out.type).shape
-        plane, number = (self._of_lane(values) for values in zip(*items, strict=True))
-        column = self.tile_column // BITS_PER_WORD + number
-        word = _masked(word, self._inside_word(number))
-        row = (self._position("row", r) + self._rows_before).to_i64() + plane.to_i64() * math.prod(rows)
-        address = offset(self.pointers[self.op.out], (row * words_per_row + column.to_i64()) * _WORD_BYTES, GLOBAL)
-        has_one = self.lane < len(items)
-        stored = _both((column < words_per_row) & has_one, self._guard("row", r))
-        if_then(stored, lambda: store(word.value, address, _WORD_BYTES))
-        bits = select(has_one, Scalar(llvm.intr_ctpop(word.value)), 0)
-        return bits * self._of_lane([encoding.weights[plane] for plane, _ in items])
+        column = self.tile_column // BITS_PER_WORD + self._of_lane([w.number for w in held])
+        word = _masked(word, self._inside_word(column))
+        row = self.first_row + self._of_lane([self.row_offsets[w.row] for w in held])
+        plane = self._of_lane([w.plane for w in held])
+        start = (row + self._rows_before).to_i64() + plane.to_i64() * math.prod(rows)
+        address = offset(self.pointers[self.op.out], (start * words_per_row + column.to_i64()) * _WORD_BYTES, GLOBAL)
+        stored = _both(column < words_per_row, self._holds_one(held))
+        if_then(_both(stored, self._above_bound(row)), lambda: store(word.value, address, _WORD_BYTES))
+        ones = self._where([True] * len(held), Scalar(llvm.intr_ctpop(word.value)))
+        return ones * self._of_lane([encoding.weights[w.plane] for w in held])
+
+    def _holds_one(self, held: Sequence[object]) -> Scalar | None:
+        """Whether the lane has one of them; None if all lanes do."""
+        return None if len(held) == LANES_PER_ROW else self.lane < len(held)
+
+    def _where(self, lanes: Sequence[bool], value: Scalar) -> Scalar:
+        """The value in lanes where that holds, else 0."""
+        if len(lanes) == LANES_PER_ROW and all(lanes):
+            return value
+        return select(self._of_lane([*map(int, lanes), *[0] * (LANES_PER_ROW - len(lanes))]).differs(0), value, 0)
 
     def _of_lane(self, values: Sequence[int]) -> Scalar:
         """values[lane]; anything in lanes that have none."""
@@ -348,24 +380,22 @@ class ThreadTile:
             chosen = select(self.lane.equals(i), values[i], chosen)
         return chosen
 
-    def _inside_word(self, w: Scalar) -> Scalar | None:
-        """A mask of the columns of word w that lie inside the matrix; None if all words do."""
+    def _inside_word(self, column: Scalar) -> Scalar | None:
+        """A mask of the columns of a word of the result that lie inside the matrix; None if all words do."""
         if self.column_bound is None:
             return None
-        first = self.tile_column + w * BITS_PER_WORD
+        first = column * BITS_PER_WORD
         left = const(self.column_bound) - first
         some = (const(1) << left) - 1
         partly = select(left < BITS_PER_WORD, some, const(-1))
         return select(first < self.column_bound, partly, const(0))
 
-    def _add_sums(self, r: int, sums: Scalar) -> None:
-        """Add up the lanes' sums, and add them to the row's."""
-        for distance in (1, 2):
-            sums = sums + shuffle_xor(sums, distance)
-        guard = _both(self.lane.equals(0), self._guard("row", r))
-        row = self._position("row", r) + self._rows_before
-        address = offset(self.pointers[self.op.out_sums], row.to_i64() * _WORD_BYTES, GLOBAL)
+    def _add_sums(self, rows: Sequence[int], sums: Scalar) -> None:
+        """Add the lane's sum to that of rows[lane]."""
+        row = self.first_row + self._of_lane([self.row_offsets[r] for r in rows])
+        address = offset(self.pointers[self.op.out_sums], (row + self._rows_before).to_i64() * _WORD_BYTES, GLOBAL)
         add, relaxed = llvm.AtomicBinOp.add, llvm.AtomicOrdering.monotonic
+        guard = _both(self._holds_one(rows), self._above_bound(row))
         if_then(guard, lambda: llvm.atomicrmw(add, address, sums.value, relaxed))
 
 

@@ -1,22 +1,24 @@
 // RUN: bitmlir-opt %s --bit-to-gpu=target=sm_80 | FileCheck %s --check-prefixes=CHECK,SM80
 // RUN: bitmlir-opt %s --bit-to-gpu=target=sm_90a | FileCheck %s --check-prefixes=CHECK,SM90A
 
-// A packed result: four lanes have a word's bits, and exchange them so that each ends with a word of its own, which it
-// stores; the bits of all make up the row sums. Output tiles cover the padding of rows too, which a mask keeps 0: 64 columns
-// are 2 words of 4.
+// A packed result: four lanes have a word's bits, and exchange those of up to four words so that each ends with one of them,
+// which it stores. In the same way each ends with the sum of one row. Output tiles cover the padding of rows too,
+// which a mask keeps 0: 64 columns are 2 words of 4.
 
 // CHECK-LABEL: llvm.func @plane_matmul_0
 //       CHECK:   arith.cmpi sge, %{{.*}} : vector<2xi32>
+//        SM80:   nvvm.shfl.sync bfly
 //       CHECK:   nvvm.shfl.sync bfly
-//       CHECK:   nvvm.shfl.sync bfly
-//       CHECK:   %[[GATHERED:.*]] = arith.ori
+//       CHECK:   %[[GIVEN:.*]] = nvvm.shfl.sync bfly
+//       CHECK:   %[[GATHERED:.*]] = arith.ori %{{.*}}, %[[GIVEN]]
 //       CHECK:   %[[LEFT:.*]] = arith.subi %c64_i32
 //       CHECK:   arith.shli %{{.*}}, %[[LEFT]] : i32
 //       CHECK:   %[[MASK:[0-9]+]] = arith.select %{{.*}}, %{{.*}}, %c0_i32
 //       CHECK:   %[[WORD:.*]] = arith.andi %[[GATHERED]], %[[MASK]] : i32
 //       CHECK:   llvm.store %[[WORD]], %{{.*}} : i32, !llvm.ptr<1>
 //       CHECK:   llvm.intr.ctpop(%[[WORD]])
-//       CHECK:   nvvm.shfl.sync bfly
+//       CHECK:   %[[ADDED:.*]] = nvvm.shfl.sync bfly
+//       CHECK:   arith.addi %{{.*}}, %[[ADDED]]
 //       CHECK:   llvm.atomicrmw add %{{.*}} monotonic
 
 // The sums are set to 0 before the kernel runs: by a kernel where launches overlap, since a memset would keep them apart.
