@@ -1,22 +1,29 @@
-"""What tests of programs share: random matrices, products as IR text, and running programs between guard bytes."""
+"""What tests of programs share: random arguments, products as IR text, and running programs between guard bytes."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
+from bitmlir import assembler
+from bitmlir.assembler import Assembled
 from bitmlir.compiler import Spec, lower
 from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.errors import BundleError
 from bitmlir.dialects.layout import BITS_PER_WORD, tile_counts, words_per_row
 from bitmlir.formats.packed import Packed, bits_to_words, pack
 from bitmlir.formats.tiles import TileBitmap
 from bitmlir.jit import CpuProgram
 from bitmlir.lowering.targets import get_target
+from bitmlir.pack_spec import PackSpec
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.plan import Plan
+from bitmlir.spec import MatmulSpec
 
 POISON = 0xA5  # what results hold before a run
 GUARD_BYTES = 256  # before and after each result, to be left alone
@@ -69,6 +76,44 @@ def random_planes(rng: np.random.Generator, shape: tuple[int, int], encoding: st
         planes[1] &= ~planes[0]
     zeros = rng.integers(0, 2**known.bits, rows) if known.has_row_zeros else None
     return Packed.from_planes(planes, known, k, zeros)
+
+
+def epilogue_parts(rng: np.random.Generator, spec: MatmulSpec) -> dict[str, np.ndarray]:
+    """What the epilogue reads. Scales are powers of two, so that many results lie between two codes."""
+    parts: dict[str, np.ndarray] = {}
+    if spec.row_scale:
+        parts["row_scale"] = (2.0 ** rng.integers(-6, 1, spec.m)).astype(np.float32)
+    if spec.column_scale:
+        parts["column_scale"] = (rng.choice([-1, 1], spec.n) * 2.0 ** rng.integers(-2, 1, spec.n)).astype(np.float32)
+    if spec.bias:
+        parts["bias"] = (rng.integers(-9, 9, spec.n) / 2).astype(np.float32)
+    if spec.residual is not None:
+        whole = rng.integers(-100, 100, (spec.m, spec.n))
+        parts["residual"] = (whole / (1 if spec.residual[0] == "i" else 2)).astype(numpy_dtype(spec.residual))
+    if spec.out == "bit":
+        parts["threshold"] = rng.integers(-9, 9, spec.n).astype(np.int32)
+        parts["flip"] = rng.integers(0, 2, spec.n).astype(np.int8)
+    return parts
+
+
+def awkward_floats(rng: np.random.Generator, shape: tuple[int, int], source: str) -> np.ndarray:
+    """Floats about as large as values are, a third of them halves and whole numbers; infinities, NaNs, zeros, tiny."""
+    ties = rng.integers(-600, 600, shape) / 2
+    rare = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, 65504.0, -1e-8], shape)
+    kind = rng.integers(0, 12, shape)
+    x = np.select([kind < 4, kind == 4], [ties, rare], rng.normal(0, 20, shape)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return x.astype(numpy_dtype(source))
+
+
+def packing_arguments(rng: np.random.Generator, spec: PackSpec, x: np.ndarray) -> dict[str, np.ndarray]:
+    """x, with scales and zero points if the program takes them."""
+    given, encoding = {"x": x}, Encoding.parse(spec.encoding)
+    if spec.scale:
+        given["scale"] = rng.choice([0.5, 1.0, 2.0, 0.1, 3.7, 1 / 3, 0.0, 1e-30, 1e30], spec.rows).astype(np.float32)
+    if encoding.has_row_zeros:
+        given["zeros"] = rng.integers(0, 2**encoding.bits, spec.rows).astype(np.int32)
+    return given
 
 
 def product_text(
@@ -148,6 +193,35 @@ def compile_for_cpu(program: Spec | str, threads: int | None = None) -> CpuProgr
     """A program from a spec or IR, without the compile cache."""
     bundle: Bundle = lower(program, get_target("cpu"))
     return CpuProgram(bundle.stages["cpu"].decode(), bundle.plan, threads)
+
+
+@functools.cache
+def lower_for_gpu(program: Spec | str, target: str, tile: str | None = None) -> Bundle:
+    """A program for a target, each once; skips the test if this GPU cannot run it."""
+    from bitmlir.runtime.cuda import Device, choose_image
+
+    bundle = lower(program, get_target(target), tile=tile)
+    try:
+        choose_image(bundle, Device.current())
+    except BundleError as error:
+        pytest.skip(str(error))
+    return bundle
+
+
+def assembled(program: Spec | str, target: str, tile: str | None = None) -> tuple[Bundle, Assembled]:
+    """A program for a target, and what the assembler made of it on the way: its log tells of registers and spills."""
+    made: list[Assembled] = []
+
+    def assemble(ptx: bytes, chip: str) -> Assembled:
+        made.append(assembler_of_the_project(ptx, chip))
+        return made[-1]
+
+    assembler_of_the_project = assembler.assemble
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembler, "assemble", assemble)
+        bundle = lower(program, get_target(target), tile=tile)
+    (only,) = made
+    return bundle, only
 
 
 def run(program: CpuProgram, arguments: Mapping[str, Any]) -> dict[str, Any]:

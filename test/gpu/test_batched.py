@@ -5,20 +5,15 @@ Results and scratch are poisoned and every buffer lies between guard bytes (`sup
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 import pytest
-from support import run_on_gpu
+from support import lower_for_gpu, run_on_gpu
 
 import bitmlir
-from bitmlir import compiler, reference
-from bitmlir.dialects.errors import BundleError
+from bitmlir import reference
 from bitmlir.formats.packed import Packed, unpack
-from bitmlir.lowering.targets import get_target
-from bitmlir.runtime.bundle import Bundle
-from bitmlir.runtime.cuda import Device, choose_image
 from bitmlir.tools.check import expected_results, random_operands
 
 pytestmark = pytest.mark.gpu
@@ -33,19 +28,8 @@ SHAPES = [(1, 1, 1, 1), (3, 5, 7, 70), (7, 64, 64, 1024), (5, 65, 130, 300), (3,
 Spec = bitmlir.MatmulSpec | bitmlir.GroupedSpec
 
 
-@functools.cache
-def compiled(spec: Spec, target: str) -> Bundle:
-    """A program for a target; skips the test if this GPU cannot run it."""
-    bundle = compiler.lower(spec, get_target(target))
-    try:
-        choose_image(bundle, Device.current())
-    except BundleError as error:
-        pytest.skip(str(error))
-    return bundle
-
-
 def check(spec: Spec, target: str, offsets: list[int] | None = None) -> None:
-    bundle = compiled(spec, target)
+    bundle = lower_for_gpu(spec, target)
     operands = random_operands(bundle.plan, seed=9)
     chosen = {} if offsets is None else {"offsets": np.array(offsets, np.int32)}
     plain, given = {**operands.plain, **chosen}, {**operands.given, **chosen}

@@ -5,19 +5,14 @@ Results and scratch are poisoned and every buffer lies between guard bytes (`sup
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 import pytest
-from support import random_planes, run_on_gpu
+from support import epilogue_parts, lower_for_gpu, random_planes, run_on_gpu
 
-from bitmlir import compiler, reference
-from bitmlir.dialects.errors import BundleError
+from bitmlir import reference
 from bitmlir.formats.packed import Packed, pack, unpack
-from bitmlir.lowering.targets import get_target
-from bitmlir.runtime.bundle import Bundle
-from bitmlir.runtime.cuda import Device, choose_image
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.spec import MatmulSpec
 
@@ -34,40 +29,11 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(33)
 
 
-@functools.cache
-def compiled(spec: MatmulSpec, target: str) -> Bundle:
-    """A program for a target; skips the test if this GPU cannot run it."""
-    bundle = compiler.lower(spec, get_target(target))
-    try:
-        choose_image(bundle, Device.current())
-    except BundleError as error:
-        pytest.skip(str(error))
-    return bundle
-
-
-def parts_of(spec: MatmulSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """What the epilogue reads. Scales are powers of two, so that many results lie between two codes."""
-    parts: dict[str, np.ndarray] = {}
-    if spec.row_scale:
-        parts["row_scale"] = (2.0 ** rng.integers(-6, 0, spec.m)).astype(np.float32)
-    if spec.column_scale:
-        parts["column_scale"] = (rng.choice([-1, 1], spec.n) * 2.0 ** rng.integers(-2, 1, spec.n)).astype(np.float32)
-    if spec.bias:
-        parts["bias"] = (rng.integers(-9, 9, spec.n) / 2).astype(np.float32)
-    if spec.residual is not None:
-        whole = rng.integers(-100, 100, (spec.m, spec.n))
-        parts["residual"] = (whole / (1 if spec.residual[0] == "i" else 2)).astype(numpy_dtype(spec.residual))
-    if spec.out == "bit":
-        parts |= {"threshold": rng.integers(-9, 9, spec.n).astype(np.int32), "flip": rng.integers(0, 2, spec.n) != 0}
-    return parts
-
-
 def check(spec: MatmulSpec, target: str, rng: np.random.Generator) -> None:
     """Equal to the last bit; `run_on_gpu` has checked row sums and padding of packed results."""
     lhs, rhs = (random_planes(rng, (n, spec.k), str(e)) for n, e in ((spec.m, spec.lhs), (spec.n, spec.rhs)))
-    parts = parts_of(spec, rng)
-    given: dict[str, Any] = parts | ({"flip": parts["flip"].astype(np.int8)} if "flip" in parts else {})
-    result = run_on_gpu(compiled(spec, target), {"lhs": lhs, "rhs": rhs, **given})["result"]
+    parts = epilogue_parts(rng, spec)
+    result = run_on_gpu(lower_for_gpu(spec, target), {"lhs": lhs, "rhs": rhs, **parts})["result"]
     result = unpack(result) if isinstance(result, Packed) else result
     expected = reference.epilogue(reference.matmul(unpack(lhs), unpack(rhs)), spec.out, relu=spec.relu, **parts)
     assert result.dtype == expected.dtype
@@ -129,7 +95,7 @@ def test_a_sum_with_a_residual_stops_at_the_ends_of_its_type(out: str, low: int,
     w = pack(np.array([[-1, 0], [0, 0], [1, 0], [-1, -1]]), "ternary")
     residual = np.array([[low, low + 1, high - 1, high]], numpy_dtype(out))
     given = {"lhs": pack(np.array([[100, 100]]), "i8"), "rhs": w, "residual": residual}
-    assert run_on_gpu(compiled(spec, target), given)["result"].tolist() == [[low, low + 1, high, high - 200]]
+    assert run_on_gpu(lower_for_gpu(spec, target), given)["result"].tolist() == [[low, low + 1, high, high - 200]]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -143,7 +109,7 @@ def test_infinities_nan_and_minus_zero_become_what_numpy_says(out: str, relu: bo
     lhs, rhs = random_planes(rng, (1, 1), "u1"), random_planes(rng, (8, 1), "u1")
     scale = np.full(8, -0.0, np.float32)
     given = {"lhs": lhs, "rhs": rhs, "column_scale": scale, "residual": residual}
-    result = run_on_gpu(compiled(spec, target), given)["result"]
+    result = run_on_gpu(lower_for_gpu(spec, target), given)["result"]
     acc = reference.matmul(unpack(lhs), unpack(rhs))
     expected = reference.epilogue(acc, out, column_scale=scale, residual=residual, relu=relu)
     result = unpack(result) if isinstance(result, Packed) else result

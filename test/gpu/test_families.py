@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import run_on_gpu
+from support import lower_for_gpu, run_on_gpu
 
-from bitmlir import compiler, reference
-from bitmlir.dialects.errors import BundleError
+from bitmlir import reference
 from bitmlir.formats.packed import Packed, unpack
 from bitmlir.grouped_spec import GroupedSpec
-from bitmlir.lowering.targets import get_target
 from bitmlir.pack_spec import PackSpec
-from bitmlir.runtime.bundle import Bundle
-from bitmlir.runtime.cuda import Device, choose_image
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench.operands import packing_source
@@ -60,16 +56,6 @@ FAMILIES: dict[str, tuple[str, Spec, str | None]] = {
 }
 
 
-def compiled(spec: Spec | PackSpec, target: str, tile: str | None = None) -> Bundle:
-    """A program for a target; skips the test if this GPU cannot run it."""
-    bundle = compiler.lower(spec, get_target(target), tile=tile)
-    try:
-        choose_image(bundle, Device.current())
-    except BundleError as error:
-        pytest.skip(str(error))
-    return bundle
-
-
 def same(result: Any, expected: np.ndarray) -> None:
     """Equal bit by bit."""
     values = unpack(result) if isinstance(result, Packed) else result
@@ -81,7 +67,7 @@ def same(result: Any, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_products_and_searches_are_exact(family: str) -> None:
     target, spec, tile = FAMILIES[family]
-    bundle = compiled(spec, target, tile)
+    bundle = lower_for_gpu(spec, target, tile)
     operands = random_operands(bundle.plan, seed=4)
     results = run_on_gpu(bundle, operands.given)
     expected = expected_results(bundle.plan, spec, operands.plain)
@@ -94,5 +80,5 @@ def test_products_and_searches_are_exact(family: str) -> None:
 def test_packing_is_exact(encoding: str, source: str, target: str) -> None:
     spec = PackSpec(70, 1100, encoding, source)
     values = packing_source(np.random.default_rng(4), spec)
-    result = run_on_gpu(compiled(spec, target), {"x": values})["result"]
+    result = run_on_gpu(lower_for_gpu(spec, target), {"x": values})["result"]
     same(result, reference.quantised(values, encoding) if spec.is_rounded else values)

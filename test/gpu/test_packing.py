@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import ml_dtypes
 import numpy as np
 import pytest
-from support import run_on_gpu
+from support import awkward_floats, packing_arguments, run_on_gpu
 
 import bitmlir
 from bitmlir import PackSpec
 from bitmlir.compiler import lower, resolve_target
-from bitmlir.dialects.encoding import Encoding
 from bitmlir.formats.packed import pack
+from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.tools.evaluate import evaluate
 
 pytestmark = pytest.mark.gpu
@@ -32,33 +29,15 @@ ENCODINGS = [
     "bipolar8",
     "ternary",
 ]
-DTYPES = {
-    "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8, "i16": np.int16, "i32": np.int32,
-}  # fmt: skip
 FLOATS = ("f32", "f16", "bf16")
-
-
-def awkward_floats(rng: np.random.Generator, shape: tuple[int, int], source: str) -> np.ndarray:
-    """Floats about as large as values are, a third of them halves and whole numbers; infinities, NaNs, zeros, tiny."""
-    ties = rng.integers(-600, 600, shape) / 2
-    rare = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, 65504.0, -1e-8], shape)
-    kind = rng.integers(0, 12, shape)
-    with np.errstate(over="ignore"):
-        x = np.select([kind < 4, kind == 4], [ties, rare], rng.normal(0, 20, shape))
-        return x.astype(np.float32).astype(DTYPES[source])
 
 
 def assert_packs(rng: np.random.Generator, spec: PackSpec, x: np.ndarray) -> None:
     """The program's planes, sums and zeros, in buffers between guard bytes, are those of the oracle's values."""
-    given: dict[str, Any] = {"x": x}
-    if spec.scale:
-        given["scale"] = rng.choice([0.5, 2, 0.1, 3.7, 1 / 3, 0, 1e-30, 1e30], spec.rows).astype(np.float32)
-    encoding = Encoding.parse(spec.encoding)
-    if encoding.has_row_zeros:
-        given["zeros"] = rng.integers(0, 2**encoding.bits, spec.rows).astype(np.int32)
+    given = packing_arguments(rng, spec, x)
     bundle = lower(spec, resolve_target("auto"))
     (values,) = evaluate(bundle.stages["bit"].decode(), "pack", list(given.values()))
-    expected, result = pack(values, encoding, given.get("zeros")), run_on_gpu(bundle, given)["result"]
+    expected, result = pack(values, spec.encoding, given.get("zeros")), run_on_gpu(bundle, given)["result"]
     np.testing.assert_array_equal(result.planes, expected.planes)
     np.testing.assert_array_equal(result.sums, expected.sums)
 
@@ -77,7 +56,7 @@ def test_floats_become_the_values_nearest_to_them(sizes: tuple[int, int], encodi
 @pytest.mark.parametrize("sizes", [(17, 65), (64, 2048), (33, 4100)], ids=str)
 def test_integers_keep_their_low_bits(sizes: tuple[int, int], encoding: str, source: str) -> None:
     rng = np.random.default_rng(2)
-    assert_packs(rng, PackSpec(*sizes, encoding, source), rng.integers(-128, 128, sizes).astype(DTYPES[source]))
+    assert_packs(rng, PackSpec(*sizes, encoding, source), rng.integers(-128, 128, sizes).astype(numpy_dtype(source)))
 
 
 @pytest.mark.parametrize("k", [1, 31, 32, 33, 127, 129, 1022, 1023, 1024, 1025, 2047, 3072, 4096])

@@ -5,25 +5,21 @@ Results and scratch are poisoned and every buffer lies between guard bytes (`sup
 
 from __future__ import annotations
 
-import functools
 from itertools import product
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-from support import product_text, random_matrix, random_planes, run_on_gpu
+from support import lower_for_gpu, product_text, random_matrix, random_planes, run_on_gpu
 
 import bitmlir
-from bitmlir import compiler, reference
+from bitmlir import reference
 from bitmlir.dialects.encoding import Encoding
-from bitmlir.dialects.errors import BundleError
 from bitmlir.dialects.layout import TILE_BITS, TILE_ROWS, tile_counts
 from bitmlir.formats.packed import Packed, pack, unpack
 from bitmlir.formats.tiles import TileBitmap, tile_bitmap
-from bitmlir.lowering.targets import get_target
-from bitmlir.runtime.bundle import Bundle
-from bitmlir.runtime.cuda import Device, choose_image
+from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.spec import MatmulSpec
 
 pytestmark = pytest.mark.gpu
@@ -39,17 +35,6 @@ SMALL, ODD = (17, 33, 65), (255, 257, 1023)
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(2026)
-
-
-@functools.cache
-def compiled(program: MatmulSpec | str, target: str) -> Bundle:
-    """A program for a target; skips the test if this GPU cannot run it."""
-    bundle = compiler.lower(program, get_target(target))
-    try:
-        choose_image(bundle, Device.current())
-    except BundleError as error:
-        pytest.skip(str(error))
-    return bundle
 
 
 def exact_product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -86,14 +71,14 @@ def floats(rng: np.random.Generator, size: int) -> np.ndarray:
 @pytest.mark.parametrize(("lhs", "rhs"), list(product(KINDS, repeat=2)))
 def test_every_kind_of_encoding_multiplies_with_every_other(rng: np.random.Generator, lhs: str, rhs: str) -> None:
     given, expected = operands(rng, SMALL, lhs, rhs)
-    same(run_on_gpu(compiled(MatmulSpec(*SMALL, lhs, rhs), "sm_90a"), given)["result"], expected)
+    same(run_on_gpu(lower_for_gpu(MatmulSpec(*SMALL, lhs, rhs), "sm_90a"), given)["result"], expected)
 
 
 @pytest.mark.parametrize("target", ["sm_90", *EMULATED])
 @pytest.mark.parametrize(("lhs", "rhs"), list(zip(KINDS, KINDS[1:] + KINDS[:1], strict=True)))
 def test_other_targets_multiply_all_kinds_too(rng: np.random.Generator, lhs: str, rhs: str, target: str) -> None:
     given, expected = operands(rng, SMALL, lhs, rhs)
-    same(run_on_gpu(compiled(MatmulSpec(*SMALL, lhs, rhs), target), given)["result"], expected)
+    same(run_on_gpu(lower_for_gpu(MatmulSpec(*SMALL, lhs, rhs), target), given)["result"], expected)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -103,7 +88,7 @@ def test_the_widest_encodings_multiply_to_the_last_bit(
 ) -> None:
     sizes = (70, 66, 1300)
     given, expected = operands(rng, sizes, lhs, rhs)
-    same(run_on_gpu(compiled(MatmulSpec(*sizes, lhs, rhs), target), given)["result"], expected)
+    same(run_on_gpu(lower_for_gpu(MatmulSpec(*sizes, lhs, rhs), target), given)["result"], expected)
 
 
 @pytest.mark.parametrize("target", FAST)
@@ -114,8 +99,8 @@ def test_extreme_values_reach_the_ends_of_int32(name: str, target: str) -> None:
     zeros = np.array([255, 0]) if encoding.has_row_zeros else None
     extremes = np.array([encoding.minimum, encoding.maximum])
     x = np.repeat(extremes[:, None], k, axis=1)
-    packed = pack(x, name, zeros)
-    result = run_on_gpu(compiled(MatmulSpec(2, 2, k, name, name), target), {"lhs": packed, "rhs": packed})["result"]
+    packed, bundle = pack(x, name, zeros), lower_for_gpu(MatmulSpec(2, 2, k, name, name), target)
+    result = run_on_gpu(bundle, {"lhs": packed, "rhs": packed})["result"]
     same(result, (k * np.outer(extremes, extremes)).astype(np.int32))
 
 
@@ -126,7 +111,7 @@ def test_extreme_values_reach_the_ends_of_int32(name: str, target: str) -> None:
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 300, 128), (300, 1, 129), SMALL, ODD, (64, 64, 1024), (65, 63, 1025)])
 def test_small_and_odd_shapes(rng: np.random.Generator, sizes: tuple[int, int, int], target: str) -> None:
     given, expected = operands(rng, sizes, "bipolar", "u2")
-    same(run_on_gpu(compiled(MatmulSpec(*sizes, "bipolar", "u2"), target), given)["result"], expected)
+    same(run_on_gpu(lower_for_gpu(MatmulSpec(*sizes, "bipolar", "u2"), target), given)["result"], expected)
 
 
 @pytest.mark.parametrize("target", FAST)
@@ -135,14 +120,14 @@ def test_small_and_odd_shapes(rng: np.random.Generator, sizes: tuple[int, int, i
 )
 def test_shapes_that_take_the_larger_tiles(rng: np.random.Generator, sizes: tuple[int, int, int], target: str) -> None:
     given, expected = operands(rng, sizes, "bipolar", "ternary")
-    same(run_on_gpu(compiled(MatmulSpec(*sizes, "bipolar", "ternary"), target), given)["result"], expected)
+    same(run_on_gpu(lower_for_gpu(MatmulSpec(*sizes, "bipolar", "ternary"), target), given)["result"], expected)
 
 
 @pytest.mark.parametrize("target", FAST)
 def test_many_planes_on_large_tiles(rng: np.random.Generator, target: str) -> None:
     sizes = (2050, 4090, 3000)
     given, expected = operands(rng, sizes, "i4", "u4@row")
-    same(run_on_gpu(compiled(MatmulSpec(*sizes, "i4", "u4@row"), target), given)["result"], expected)
+    same(run_on_gpu(lower_for_gpu(MatmulSpec(*sizes, "i4", "u4@row"), target), given)["result"], expected)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -158,7 +143,7 @@ func.func @gram(%x: {packed_type} {{bit.name = "x"}}) -> (tensor<70x70xi32> {{bi
 }}
 """
     x, packed = random_matrix(rng, (70, 300), "i3")
-    same(run_on_gpu(compiled(source, target), {"x": packed})["result"], exact_product(x, x))
+    same(run_on_gpu(lower_for_gpu(source, target), {"x": packed})["result"], exact_product(x, x))
 
 
 # --- results ---------------------------------------------------------------------------------------
@@ -174,7 +159,7 @@ def test_float_results_are_those_of_the_oracle_bit_by_bit(
     spec = MatmulSpec(*sizes, "i3", "bipolar2", out=out, **dict.fromkeys(parts, True))
     given, acc = operands(rng, sizes, "i3", "bipolar2")
     more = {name: floats(rng, sizes[0] if name == "row_scale" else sizes[1]) for name in parts}
-    result = run_on_gpu(compiled(spec, target), {**given, **more})["result"]
+    result = run_on_gpu(lower_for_gpu(spec, target), {**given, **more})["result"]
     same(result, reference.epilogue(acc, out, **more))
 
 
@@ -184,7 +169,7 @@ def test_float_results_of_large_tiles(rng: np.random.Generator, target: str) -> 
     spec = MatmulSpec(*sizes, "u2", "i2", out="bf16", row_scale=True, column_scale=True, bias=True)
     given, acc = operands(rng, sizes, "u2", "i2")
     more = {"row_scale": floats(rng, 2048), "column_scale": floats(rng, 4096), "bias": floats(rng, 4096)}
-    same(run_on_gpu(compiled(spec, target), {**given, **more})["result"], reference.epilogue(acc, "bf16", **more))
+    same(run_on_gpu(lower_for_gpu(spec, target), {**given, **more})["result"], reference.epilogue(acc, "bf16", **more))
 
 
 @pytest.mark.parametrize("target", FAST)
@@ -195,7 +180,7 @@ def test_a_sum_past_24_bits_is_rounded_to_f32_once_and_past_f16_is_infinite(targ
     acc = exact_product(values, values)
     assert (acc.astype(np.float32) != acc).any()
     for out in ("f32", "bf16", "f16"):
-        bundle = compiled(MatmulSpec(2, 2, k, "u8", "u8", out=out), target)
+        bundle = lower_for_gpu(MatmulSpec(2, 2, k, "u8", "u8", out=out), target)
         result = run_on_gpu(bundle, {"lhs": packed, "rhs": packed})["result"]
         same(result, reference.epilogue(acc, out))
     assert np.isinf(result).all()
@@ -207,7 +192,8 @@ def test_packed_results_have_right_bits_sums_and_padding(rng: np.random.Generato
     sizes = (70, n, 300)
     given, acc = operands(rng, sizes, "bipolar", "i2")
     more = {"threshold": rng.integers(-20, 20, n).astype(np.int32), "flip": rng.integers(0, 2, n).astype(np.int8)}
-    result = run_on_gpu(compiled(MatmulSpec(*sizes, "bipolar", "i2", out="bit"), target), {**given, **more})["result"]
+    spec = MatmulSpec(*sizes, "bipolar", "i2", out="bit")
+    result = run_on_gpu(lower_for_gpu(spec, target), {**given, **more})["result"]
     assert result.encoding == Encoding.parse("bipolar")
     same(unpack(result), reference.epilogue(acc, "bit", threshold=more["threshold"], flip=more["flip"] != 0))
 
@@ -218,7 +204,7 @@ def test_packed_results_of_large_tiles(rng: np.random.Generator, sizes: tuple[in
     given, acc = operands(rng, sizes, "bipolar", "bipolar")
     more = {"threshold": rng.integers(-9, 9, sizes[1]).astype(np.int32), "flip": np.zeros(sizes[1], np.int8)}
     spec = MatmulSpec(*sizes, "bipolar", "bipolar", out="bit")
-    result = run_on_gpu(compiled(spec, target), {**given, **more})["result"]
+    result = run_on_gpu(lower_for_gpu(spec, target), {**given, **more})["result"]
     same(unpack(result), reference.epilogue(acc, "bit", threshold=more["threshold"]))
 
 
@@ -256,7 +242,7 @@ def product_with_bitmaps(
     tiles = {f"{side}_tiles": with_more_bits(rng, tile_bitmap(packed[side])) for side in sides}
     spec = MatmulSpec(*sizes, *names, **dict.fromkeys(tiles, True))
     expected = exact_product(unpack(packed["lhs"]), unpack(packed["rhs"]))
-    same(run_on_gpu(compiled(spec, target), {**packed, **tiles})["result"], expected)
+    same(run_on_gpu(lower_for_gpu(spec, target), {**packed, **tiles})["result"], expected)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -322,7 +308,7 @@ func.func @layers(%x: {x_type} {{bit.name = "x"}}, %w: {w_type} {{bit.name = "w"
     v, packed_v = random_matrix(rng, (40, 96), "i3")
     limit = rng.integers(-20, 20, 96).astype(np.int32)
     given = {"x": packed_x, "w": packed_w, "limit": limit, "v": packed_v}
-    results = run_on_gpu(compiled(source, target), given)
+    results = run_on_gpu(lower_for_gpu(source, target), given)
     h = np.where(exact_product(x, w) >= limit, 1, -1)
     np.testing.assert_array_equal(unpack(results["h"]), h)
     same(results["y"], exact_product(-h, v).astype(np.float32))
@@ -331,9 +317,9 @@ func.func @layers(%x: {x_type} {{bit.name = "x"}}, %w: {w_type} {{bit.name = "w"
 # --- packing ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("source", "dtype"), [("i8", np.int8), ("i16", np.int16), ("i32", np.int32)])
+@pytest.mark.parametrize("source", ["i8", "i16", "i32"])
 @pytest.mark.parametrize("name", ["u1", "u7", "u2@3", "i2", "i8", "bipolar", "bipolar7", "ternary", "u4@row"])
-def test_the_gpu_packs_and_unpacks_as_numpy_does(rng: np.random.Generator, name: str, source: str, dtype: type) -> None:
+def test_the_gpu_packs_and_unpacks_as_numpy_does(rng: np.random.Generator, name: str, source: str) -> None:
     rows, k = 37, 301
     encoding = Encoding.parse(name)
     packed_type = f'tensor<{rows}x{k}xi{encoding.bits}, #bit.encoding<"{name}">>'
@@ -348,8 +334,8 @@ func.func @pack(%x: tensor<{rows}x{k}x{source}> {{bit.name = "x"}}{zeros})
 }}
 """
     values, packed = random_matrix(rng, (rows, k), name)
-    given: dict[str, Any] = {"x": values.astype(dtype)} | ({"zeros": packed.zeros} if zeros else {})
-    results = run_on_gpu(compiled(text, "sm_90a"), given)
+    given: dict[str, Any] = {"x": values.astype(numpy_dtype(source))} | ({"zeros": packed.zeros} if zeros else {})
+    results = run_on_gpu(lower_for_gpu(text, "sm_90a"), given)
     same(results["packed"].planes, packed.planes)
     same(results["packed"].sums, packed.sums)
     same(results["values"], values.astype(np.int8))
@@ -367,7 +353,7 @@ func.func @unpack(%x: {packed_type} {{bit.name = "x"}}) -> (tensor<{rows}x{k}xi8
 }}
 """
     packed = random_planes(rng, (rows, k), "u1")
-    same(run_on_gpu(compiled(text, "sm_90a"), {"x": packed})["values"], unpack(packed))
+    same(run_on_gpu(lower_for_gpu(text, "sm_90a"), {"x": packed})["values"], unpack(packed))
 
 
 # --- epilogues -------------------------------------------------------------------------------------
@@ -390,7 +376,7 @@ def test_a_residual_is_added_by_row_and_column(
     text = product_text(sizes, "bipolar", "i2", "f32", epilogue, reads=reads)
     given, acc = operands(rng, sizes, "bipolar", "i2")
     residual, turned = floats(rng, m * n).reshape(m, n).astype(np.float16), floats(rng, m * n).reshape(n, m)
-    result = run_on_gpu(compiled(text, target), {**given, "residual": residual, "turned": turned})["result"]
+    result = run_on_gpu(lower_for_gpu(text, target), {**given, "residual": residual, "turned": turned})["result"]
     same(result, acc.astype(np.float32) + residual.astype(np.float32) + turned.T)
 
 
@@ -414,7 +400,7 @@ def test_results_are_quantised_to_codes_of_two_bits(
     text = product_text(sizes, "u2", "i2", "u2", epilogue, packed=True, reads={"scale": f"tensor<{m}xf32>"})
     given, acc = operands(rng, sizes, "u2", "i2")
     scale = np.abs(floats(rng, m)) / 10
-    result = run_on_gpu(compiled(text, target), {**given, "scale": scale})["result"]
+    result = run_on_gpu(lower_for_gpu(text, target), {**given, "scale": scale})["result"]
     expected = np.clip(np.rint(acc.astype(np.float32) * scale[:, None]), 0, 3)
     np.testing.assert_array_equal(unpack(result), expected)
 
@@ -453,7 +439,7 @@ EXACT: dict[str, tuple[str, Any]] = {
 def test_arithmetic_in_an_epilogue_is_exact(rng: np.random.Generator, epilogue: str, target: str) -> None:
     dtype, expected = EXACT[epilogue]
     given, acc = operands(rng, SMALL, "i3", "i3")
-    result = run_on_gpu(compiled(product_text(SMALL, "i3", "i3", dtype, epilogue), target), given)["result"]
+    result = run_on_gpu(lower_for_gpu(product_text(SMALL, "i3", "i3", dtype, epilogue), target), given)["result"]
     same(result, expected(acc))
 
 
@@ -491,7 +477,7 @@ def test_arrays_of_all_kinds_are_read(rng: np.random.Generator, n: int, target: 
         "scale": floats(rng, n).astype(ml_dtypes.bfloat16),
     }
     total = np.where(more["flip"], -acc, acc) + more["table"][2][:, None].astype(np.int32) + more["scalar"]
-    result = run_on_gpu(compiled(text, target), {**given, **more})["result"]
+    result = run_on_gpu(lower_for_gpu(text, target), {**given, **more})["result"]
     same(result, total.astype(np.float32) * more["scale"].astype(np.float32))
 
 

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import run_on_gpu
+from support import lower_for_gpu, run_on_gpu
 
-from bitmlir import compiler, reference
-from bitmlir.dialects.errors import BundleError
+from bitmlir import reference
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS
 from bitmlir.formats.packed import Packed, unpack
 from bitmlir.formats.tiles import tile_bitmap
 from bitmlir.lowering.targets import get_target
-from bitmlir.runtime.cuda import Device, choose_image
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.spec import FLOATS, RESIDUALS, MatmulSpec
 from bitmlir.tools.bench.operands import random_packed
@@ -99,16 +97,10 @@ def random_problem(seed: int) -> tuple[np.random.Generator, MatmulSpec, dict[str
 @pytest.mark.parametrize("seed", range(SHAPES_TRIED))
 def test_random_tiles_give_exact_results_on_random_shapes(seed: int, target: str) -> None:
     rng, spec, given, expected = random_problem(seed)
-    chip = get_target(target)
-    _, ranked = candidates(spec, chip)
+    _, ranked = candidates(spec, get_target(target))
     for number in rng.choice(len(ranked), min(TILES_A_SHAPE, len(ranked)), replace=False):
         tile = ranked[number].text
-        bundle = compiler.lower(spec, chip, tile=tile)
-        try:
-            choose_image(bundle, Device.current())
-        except BundleError as error:
-            pytest.skip(str(error))
-        result = run_on_gpu(bundle, given)["result"]
+        result = run_on_gpu(lower_for_gpu(spec, target, tile), given)["result"]
         if isinstance(result, Packed):
             result.check()
             result = unpack(result)

@@ -5,18 +5,12 @@ Results and scratch are poisoned and every buffer lies between guard bytes (`sup
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
-from support import random_planes, run_on_gpu, search_text
+from support import lower_for_gpu, random_planes, run_on_gpu, search_text
 
-from bitmlir import compiler, reference
-from bitmlir.dialects.errors import BundleError
+from bitmlir import reference
 from bitmlir.formats.packed import Packed, unpack
-from bitmlir.lowering.targets import get_target
-from bitmlir.runtime.bundle import Bundle
-from bitmlir.runtime.cuda import Device, choose_image
 
 pytestmark = pytest.mark.gpu
 
@@ -29,21 +23,10 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(5)
 
 
-@functools.cache
-def compiled(text: str, target: str) -> Bundle:
-    """A program for a target; skips the test if this GPU cannot run it."""
-    bundle = compiler.lower(text, get_target(target))
-    try:
-        choose_image(bundle, Device.current())
-    except BundleError as error:
-        pytest.skip(str(error))
-    return bundle
-
-
 def check(lhs: Packed, rhs: Packed, count: int, order: str, target: str) -> None:
     sizes = (lhs.rows, rhs.rows, lhs.k)
     text = search_text(sizes, str(lhs.encoding), str(rhs.encoding), count, order)
-    results = run_on_gpu(compiled(text, target), {"lhs": lhs, "rhs": rhs})
+    results = run_on_gpu(lower_for_gpu(text, target), {"lhs": lhs, "rhs": rhs})
     values, columns = reference.search(reference.matmul(unpack(lhs), unpack(rhs)), count, order)
     np.testing.assert_array_equal(results["columns"], columns)
     np.testing.assert_array_equal(results["values"], values)
@@ -85,7 +68,7 @@ def test_scores_may_be_any_int32(rng: np.random.Generator, order: str, target: s
     epilogue = "%out = tensor.extract %scores[%row, %col] : tensor<40x300xi32>"
     text = search_text((40, 300, 1), "u1", "u1", 32, order, epilogue, reads={"scores": "tensor<40x300xi32>"})
     lhs, rhs = random_planes(rng, (40, 1), "u1"), random_planes(rng, (300, 1), "u1")
-    results = run_on_gpu(compiled(text, target), {"lhs": lhs, "rhs": rhs, "scores": scores})
+    results = run_on_gpu(lower_for_gpu(text, target), {"lhs": lhs, "rhs": rhs, "scores": scores})
     values, columns = reference.search(scores, 32, order)
     np.testing.assert_array_equal(results["columns"], columns)
     np.testing.assert_array_equal(results["values"], values)

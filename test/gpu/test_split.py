@@ -6,14 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import run_on_gpu
+from support import lower_for_gpu, run_on_gpu
 
 import bitmlir
-from bitmlir import compiler
-from bitmlir.dialects.errors import BundleError
 from bitmlir.formats.packed import Packed, unpack
-from bitmlir.lowering.targets import get_target
-from bitmlir.runtime.cuda import Device, choose_image
 from bitmlir.tools.check import expected_results, random_operands
 
 pytestmark = pytest.mark.gpu
@@ -49,11 +45,7 @@ CASES: dict[str, tuple[Spec, str]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_blocks_that_share_a_tile_add_up_to_the_product(name: str) -> None:
     spec, tile = CASES[name]
-    bundle = compiler.lower(spec, get_target("sm_90a"), tile=tile)
-    try:
-        choose_image(bundle, Device.current())
-    except BundleError as error:
-        pytest.skip(str(error))
+    bundle = lower_for_gpu(spec, "sm_90a", tile)
     operands = random_operands(bundle.plan, 7)
     results = run_on_gpu(bundle, operands.given)
     for value, expected in zip(bundle.plan.results, expected_results(bundle.plan, spec, operands.plain), strict=True):

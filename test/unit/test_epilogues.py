@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import compile_for_cpu, random_matrix, run
+from support import compile_for_cpu, epilogue_parts, random_matrix, run
 
 import bitmlir
 from bitmlir import EncodingError, InputError, MatmulSpec, ShapeError, reference
 from bitmlir.formats.packed import Packed, unpack
-from bitmlir.runtime.dtypes import numpy_dtype
 
 SIZES = (7, 70, 90)
 QUANTISED = ["u1", "u2", "u3", "u4", "u8", "u4@8", "i2", "i4", "i8", "bipolar", "bipolar2", "bipolar4", "ternary"]
@@ -26,28 +25,10 @@ def same(result: Any, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(result.view(f"u{result.itemsize}"), expected.view(f"u{expected.itemsize}"))
 
 
-def parts_of(spec: MatmulSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """What the epilogue reads. Scales are powers of two, so that many results lie between two codes."""
-    parts: dict[str, np.ndarray] = {}
-    if spec.row_scale:
-        parts["row_scale"] = (2.0 ** rng.integers(-5, 1, spec.m)).astype(np.float32)
-    if spec.column_scale:
-        parts["column_scale"] = (rng.choice([-1, 1], spec.n) * 2.0 ** rng.integers(-2, 1, spec.n)).astype(np.float32)
-    if spec.bias:
-        parts["bias"] = (rng.integers(-9, 9, spec.n) / 2).astype(np.float32)
-    if spec.residual is not None:
-        whole = rng.integers(-100, 100, (spec.m, spec.n))
-        parts["residual"] = (whole / (1 if spec.residual[0] == "i" else 2)).astype(numpy_dtype(spec.residual))
-    if spec.out == "bit":
-        parts |= {"threshold": rng.integers(-9, 9, spec.n).astype(np.int32), "flip": rng.integers(0, 2, spec.n) != 0}
-    return parts
-
-
 def check(spec: MatmulSpec, rng: np.random.Generator) -> None:
     (x, lhs), (y, rhs) = (random_matrix(rng, (n, spec.k), str(e)) for n, e in ((spec.m, spec.lhs), (spec.n, spec.rhs)))
-    parts = parts_of(spec, rng)
-    given = parts | ({"flip": parts["flip"].astype(np.int8)} if "flip" in parts else {})
-    result = run(compile_for_cpu(spec), {"lhs": lhs, "rhs": rhs, **given})["result"]
+    parts = epilogue_parts(rng, spec)
+    result = run(compile_for_cpu(spec), {"lhs": lhs, "rhs": rhs, **parts})["result"]
     same(result, reference.epilogue(reference.matmul(x, y), spec.out, relu=spec.relu, **parts))
 
 

@@ -5,31 +5,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 import pytest
 from support import product_text
 
 import bitmlir
 from bitmlir import Encoding
+from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.tools import evaluate as oracle
 from bitmlir.tools.evaluate import UnknownOperationError, evaluate
 
 INTEGERS = [-128, -127, -77, -2, -1, 0, 1, 2, 5, 64, 127]
 FLOATS = [-np.inf, -65504.0, -2.5, -1.5, -0.5, -0.0, 0.0, 0.25, 0.5, 1.5, 2.5, 1e-7, 65504.0, np.inf, np.nan]
-DTYPES = {
-    "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
-    "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f32": np.float32,
-}  # fmt: skip
 INTEGER_TYPES = ("i8", "i16", "i32", "i64")
 
 
 def values_of(type_: str) -> np.ndarray:
     """Numbers of a type that are likely to show a mistake."""
     if type_ == "i8" or type_ not in INTEGER_TYPES:
-        return np.array(INTEGERS if type_ == "i8" else FLOATS).astype(DTYPES[type_])
-    wide = np.iinfo(DTYPES[type_])
-    return np.array([wide.min, wide.min + 1, *INTEGERS, wide.max - 1, wide.max], DTYPES[type_])
+        return np.array(INTEGERS if type_ == "i8" else FLOATS).astype(numpy_dtype(type_))
+    wide = np.iinfo(numpy_dtype(type_))
+    return np.array([wide.min, wide.min + 1, *INTEGERS, wide.max - 1, wide.max], numpy_dtype(type_))
 
 
 @dataclass(frozen=True)
@@ -137,7 +133,7 @@ def test_every_operation_is_what_the_cpu_computes(case: Case) -> None:
     ones = np.ones((n, 1), np.int8)
     (expected,) = evaluate(text, "product", [ones, ones, a, b])
     computed = bitmlir.compile(text, "cpu")(ones, ones, a, b)
-    assert expected.dtype == computed.dtype == DTYPES[case.result]
+    assert expected.dtype == computed.dtype == numpy_dtype(case.result)
     same = computed == expected
     if case.result not in INTEGER_TYPES:
         same &= (np.signbit(computed) == np.signbit(expected)) | (not case.signed_zeros)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
+from support import awkward_floats, packing_arguments
 
 import bitmlir
 from bitmlir import PackSpec
 from bitmlir.dialects.encoding import Encoding
+from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.tools.evaluate import evaluate
 
 ENCODINGS = [
@@ -29,33 +30,6 @@ ENCODINGS = [
     "bipolar8",
     "ternary",
 ]
-DTYPES = {
-    "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "i8": np.int8, "i16": np.int16, "i32": np.int32,
-}  # fmt: skip
-
-
-def awkward_floats(rng: np.random.Generator, shape: tuple[int, int], source: str) -> np.ndarray:
-    """Floats about as large as values are, a third of them halves and whole numbers; infinities, NaNs, zeros, tiny."""
-    size = shape[0] * shape[1]
-    x = rng.normal(0, 20, size)
-    ties = rng.integers(-600, 600, size) / 2
-    rare = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, 65504.0, -1e-8], size)
-    kind = rng.integers(0, 12, size)
-    with np.errstate(over="ignore"):
-        return (
-            np.select([kind < 4, kind == 4], [ties, rare], x).reshape(shape).astype(np.float32).astype(DTYPES[source])
-        )
-
-
-def arguments_of(spec: PackSpec, x: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-    """x, with scales and zero points if the program takes them."""
-    given: dict[str, Any] = {"x": x}
-    if spec.scale:
-        given["scale"] = rng.choice([0.5, 1.0, 2.0, 0.1, 3.7, 1 / 3, 0.0, 1e-30, 1e30], spec.rows).astype(np.float32)
-    encoding = Encoding.parse(spec.encoding)
-    if encoding.has_row_zeros:
-        given["zeros"] = rng.integers(0, 2**encoding.bits, spec.rows).astype(np.int32)
-    return given
 
 
 def assert_packs(spec: PackSpec, given: dict[str, Any]) -> None:
@@ -75,14 +49,14 @@ def assert_packs(spec: PackSpec, given: dict[str, Any]) -> None:
 def test_floats_become_the_values_nearest_to_them(encoding: str, source: str, scale: bool) -> None:
     rng = np.random.default_rng(1)
     spec = PackSpec(11, 131, encoding, source, scale)
-    assert_packs(spec, arguments_of(spec, awkward_floats(rng, (spec.rows, spec.k), source), rng))
+    assert_packs(spec, packing_arguments(rng, spec, awkward_floats(rng, (spec.rows, spec.k), source)))
 
 
 @pytest.mark.parametrize("k", [1, 15, 16, 17, 31, 32, 33, 127, 128, 129, 1023, 1024, 1025])
 def test_rows_of_every_length_are_packed_and_padded(k: int) -> None:
     rng = np.random.default_rng(2)
     spec = PackSpec(3, k, "i3", scale=True)
-    assert_packs(spec, arguments_of(spec, awkward_floats(rng, (3, k), "f32"), rng))
+    assert_packs(spec, packing_arguments(rng, spec, awkward_floats(rng, (3, k), "f32")))
 
 
 @pytest.mark.parametrize("source", ["i8", "i16", "i32"])
@@ -91,10 +65,9 @@ def test_integers_are_packed_as_they_are(encoding: str, source: str) -> None:
     rng = np.random.default_rng(3)
     spec, known = PackSpec(5, 131, encoding, source), Encoding.parse(encoding)
     values = rng.integers(0, 2**known.bits - (known.kind == "ternary"), (5, 131)) * known.scale
-    given = arguments_of(spec, values, rng)
-    given["x"] = (values + known.minimum if "zeros" not in given else values - given["zeros"][:, None]).astype(
-        DTYPES[source]
-    )
+    given = packing_arguments(rng, spec, values)
+    inside = values - given["zeros"][:, None] if "zeros" in given else values + known.minimum
+    given["x"] = inside.astype(numpy_dtype(source))
     assert_packs(spec, given)
 
 
