@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support import product_text
+from support import assembled, product_text
 
-from bitmlir import assembler, compiler
-from bitmlir.assembler import Assembled, Resources, find_assembler, resources
+from bitmlir.assembler import Resources, find_assembler, resources
 from bitmlir.dialects.errors import InputError
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tiles
@@ -144,20 +143,11 @@ class Program:
 @functools.cache
 def program(name: str, chip: str, tile: MmaTile | None = None) -> Program:
     """A program of the table, compiled and assembled once, with a tile that is given or chosen."""
-    done: list[Assembled] = []
-
-    def assemble(ptx: bytes, for_chip: str) -> Assembled:
-        done.append(assembler_of_the_project(ptx, for_chip))
-        return done[-1]
-
-    assembler_of_the_project = assembler.assemble
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembler, "assemble", assemble)
-        bundle = compiler.lower(PROGRAMS[name], get_target(chip), tile=tile and tile_text(tile))
+    bundle, made = assembled(PROGRAMS[name], chip, tile and tile_text(tile))
     _, *parts = re.split(r"\.entry (\w+)\(", bundle.stages["ptx"].decode())
     launches = {step.kernel: step for step in bundle.plan.steps if isinstance(step, Launch)}
     ptx = dict(zip(parts[::2], parts[1::2], strict=True))
-    return Program(get_target(chip), launches, ptx, resources(done[0].log), done[0].cubin)
+    return Program(get_target(chip), launches, ptx, resources(made.log), made.cubin)
 
 
 @pytest.fixture(autouse=True)
@@ -262,21 +252,31 @@ def test_every_tile_that_may_be_chosen_assembles_within_its_registers(chip: str,
     assert used.spill_bytes <= SPILLED
 
 
-def disassembled(cubin: bytes, folder: Path) -> str:
-    """What a program looks like to the chip; skips the test if no disassembler is at hand."""
+@pytest.fixture
+def disassembler() -> str:
+    """Where nvdisasm is; skips the test, before it compiles anything, if there is none."""
     tool = os.environ.get("BITMLIR_NVDISASM") or shutil.which("nvdisasm")
     if tool is None:
         pytest.skip("no nvdisasm: it comes with the CUDA toolkit")
+    return tool
+
+
+def disassembled(disassembler: str, cubin: bytes, folder: Path) -> str:
+    """What a program looks like to the chip."""
     file = folder / "program.cubin"
     file.write_bytes(cubin)
-    return subprocess.run([tool, "-c", str(file)], capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(
+        [disassembler, "-c", str(file)], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
 
 
 @pytest.mark.parametrize(("chip", "tile"), TILES, ids=str)
-def test_the_chip_multiplies_by_itself_and_from_registers(chip: str, tile: MmaTile, tmp_path: Path) -> None:
+def test_the_chip_multiplies_by_itself_and_from_registers(
+    chip: str, tile: MmaTile, disassembler: str, tmp_path: Path
+) -> None:
     """Products are instructions of the matrix unit, not calls; between them next to nothing is spilled."""
     compiled = program("one plane", chip, tile)
-    code = disassembled(compiled.cubin, tmp_path)
+    code = disassembled(disassembler, compiled.cubin, tmp_path)
     count = sum(len(re.findall(product_instruction(compiled.target), kernel)) for kernel in compiled.ptx.values())
     instruction = r"\bIMMA\.\S*U8" if (compiled.target.instruction or "").endswith(".u8") else r"\bBMMA\."
     products = list(re.finditer(instruction, code))

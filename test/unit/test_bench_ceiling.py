@@ -6,8 +6,9 @@ import re
 
 import numpy as np
 import pytest
+from support import assembled
 
-from bitmlir.assembler import assemble, find_assembler, resources
+from bitmlir.assembler import find_assembler, resources
 from bitmlir.compiler import lower
 from bitmlir.dialects.errors import TargetError
 from bitmlir.lowering.gpu.ceiling import empty_program, expected_sums, instruction_ceiling
@@ -38,8 +39,8 @@ def test_the_programs_assemble_without_spills(chip: str) -> None:
         pytest.skip("no PTX assembler: pip install 'bitmlir[cuda]'")
     target = get_target(chip)
     for text in (instruction_ceiling(target, MULTIPROCESSORS, REPEATS).text, empty_program(target)):
-        bundle = lower(text, target)
-        (used,) = resources(assemble(bundle.stages["ptx"], chip).log).values()
+        bundle, made = assembled(text, chip)
+        (used,) = resources(made.log).values()
         (launch,) = bundle.plan.steps
         assert isinstance(launch, Launch)
         assert used.spill_bytes == 0

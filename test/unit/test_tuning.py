@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+from bench_support import spec_of
 from mlir import ir
 
 from bitmlir import compiler, tuning
@@ -367,8 +368,6 @@ def test_nothing_was_faster_than_the_model_says_is_possible() -> None:
 
 def test_every_shipped_tile_is_legal_and_what_its_problem_is_compiled_with() -> None:
     for entry in SHIPPED.entries:
-        problem = entry.details["problem"]
-        kind = {"product": MatmulSpec, "grouped product": GroupedSpec, "search": SearchSpec}[problem["kind"]]
-        names = [field.name for field in dataclasses.fields(kind) if field.name in problem]
-        tile, source = chosen(kind(**{name: problem[name] for name in names}), entry.workload.target, SHIPPED_FILE)
-        assert (tile, source) == (entry.tile, f"tuned: h200.json, NVIDIA H200, {entry.details['date'][:10]}"), problem
+        spec = spec_of(entry.details["problem"])
+        tile, source = chosen(spec, entry.workload.target, SHIPPED_FILE)
+        assert (tile, source) == (entry.tile, f"tuned: h200.json, NVIDIA H200, {entry.details['date'][:10]}"), spec
