@@ -2,8 +2,9 @@
 # PYTHON chooses the interpreter that .venv is made from; `make clean` before changing it.
 
 PYTHON ?= python3
-SANITIZER ?= compute-sanitizer
 VENV := .venv
+# From its wheel; that of CUDA 13.0 takes copies that barriers wait for to be races.
+SANITIZER ?= $(VENV)/lib/python3*/site-packages/nvidia/cu13/bin/compute-sanitizer
 RUN := $(VENV)/bin/python
 
 .PHONY: help demo test sanitize lint clean
@@ -17,12 +18,9 @@ demo: $(VENV)/demo.stamp ## classify real digits on the GPU or CPU; ARGS="--mnis
 	@$(RUN) docs/demo/demo.py $(ARGS)
 
 test: $(VENV)/test.stamp ## run all tests; ARGS="-k name" for some of them
-	@$(RUN) -m pytest -q $(ARGS)
+	@$(RUN) -m pytest -q -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
 
-sanitize: $(VENV)/test.stamp ## look for memory faults and races in one GPU kernel of each family
-	@command -v $(SANITIZER) > /dev/null || { \
-	    echo "make sanitize: '$(SANITIZER)' is not found; it comes with the CUDA toolkit: make sanitize SANITIZER=PATH"; \
-	    exit 1; }
+sanitize: $(VENV)/sanitize.stamp ## look for memory faults and races in one GPU kernel of each family; SANITIZER=PATH for another tool
 	@for tool in memcheck racecheck; do \
 	    echo "$$tool:"; \
 	    BITMLIR_REQUIRE_GPU=1 $(SANITIZER) --tool $$tool --error-exitcode 1 --target-processes all \
@@ -41,6 +39,7 @@ clean: ## remove what these commands made
 # What each command needs; a stamp older than pyproject.toml is made anew.
 $(VENV)/demo.stamp: PACKAGES = -e '.[demo,cuda]'
 $(VENV)/test.stamp: PACKAGES = -e '.[test,cuda]'
+$(VENV)/sanitize.stamp: PACKAGES = -e '.[test,cuda,sanitize]'
 $(VENV)/lint.stamp: PACKAGES = -e '.[dev]'
 
 $(VENV)/%.stamp: pyproject.toml

@@ -19,6 +19,8 @@ FILES = sorted(
 
 Results = dict[str, dict[str, str]]
 
+pytestmark = pytest.mark.xdist_group("lit")  # in one process, since lit runs once
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
