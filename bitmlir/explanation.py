@@ -26,7 +26,8 @@ class LaunchExplanation:
         operations: of the matrix unit, on bits. l2_bytes: what blocks read, from L2.
         workload: the problem as tuning tables have it.
         order: how planes are multiplied.
-        tile: how the work is divided. tile_source: why so: "tuned: …" with table, device and date, or "cost model".
+        tile: how the work is divided. tile_source: why so: "tuned: …" with table, device, date and
+            what it took there, or "cost model".
         parts: of the expected seconds: "launch", "clearing" (of memory before it, where that is needed),
             "start", "main loop", "storing" (what of it is not hidden), "held up".
         paced_by: what paces the main loop. held_up_by: what all blocks share and wait for. hides_stores: whether tiles

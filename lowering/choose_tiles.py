@@ -123,6 +123,7 @@ def _sizes(entry: Entry) -> str:
 
 
 def _named(path: str, table: TuningTable, entry: Entry) -> str:
+    """Which table has the entry, where and when it was measured, and the time that its tile took."""
     name = os.fsencode(Path(path).name).decode(errors="replace")  # MLIR takes Unicode alone, names of files need not be
     parts = [name, table.device_name, str(entry.details.get("date", ""))[:10]]
-    return ", ".join(part for part in parts if part)
+    return ", ".join([*filter(None, parts), f"{entry.seconds * 1e6:.4g} µs"])

@@ -15,10 +15,10 @@
 
 // CHECK-LABEL: func.func @products
 // MODEL:  {bit.tile_source = "cost model", {{.*}}tile = {{[{].*}}rows = {{64|128}} : i64, stages = {{[0-9]+}} : i64}}
-// TABLE:  {bit.tile_source = "tuned: table.json, NVIDIA H200, 2026-11-21", {{.*}}tile = {columns = 32 : i64, rows = 64 : i64, stages = 9 : i64}}
+// TABLE:  {bit.tile_source = "tuned: table.json, NVIDIA H200, 2026-11-21, 3 {{.*}}s", {{.*}}tile = {columns = 32 : i64, rows = 64 : i64, stages = 9 : i64}}
 // FORCED: {bit.tile_source = "asked for", {{.*}}tile = {band = 2 : i64, columns = 32 : i64, rows = 64 : i64, stages = 2 : i64}}
 // CHECK:  {bitwise = {{.*}}tile = {alternate, columns = 256 : i64, rows = 64 : i64, stages = 4 : i64}}
-// TABLE:  {bit.tile_source = "tuned for 512x384x300: table.json, NVIDIA H200, 2026-11-21", {{.*}}tile = {columns = 32 : i64
+// TABLE:  {bit.tile_source = "tuned for 512x384x300: table.json, NVIDIA H200, 2026-11-21, 3 {{.*}}s", {{.*}}tile = {columns = 32 : i64
 // TABLE:  {bit.tile_source = "cost model"
 
 // KERNEL: arith.constant 6144 : i32

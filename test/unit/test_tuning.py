@@ -265,7 +265,7 @@ def test_compiling_takes_the_tile_in_the_table_and_caches_by_it(
     tuned = compiler.compile(SPEC, "sm_90a")
     by_hand = compiler.compile(SPEC, "sm_90a", tile="rows=64,columns=32,stages=4")
     assert by_model.explain().launches[0].tile_source == "cost model"
-    assert tuned.explain().launches[0].tile_source == "tuned: t.json, NVIDIA H200, 2026-11-21"
+    assert tuned.explain().launches[0].tile_source == "tuned: t.json, NVIDIA H200, 2026-11-21, 3 µs"
     assert tile_of(str(tuned.emit("planes"))) == "{columns = 48 : i64, rows = 64 : i64, stages = 3 : i64}"
     assert tile_of(str(by_hand.emit("planes"))) == "{columns = 32 : i64, rows = 64 : i64, stages = 4 : i64}"
     TABLE.merged([Entry(WORK, {**TILE, "stages": 5}, 1e-6)]).save(tmp_path / "t.json")
@@ -279,7 +279,7 @@ def test_a_table_is_found_whatever_characters_its_path_has(
     TABLE.save(tmp_path / name / name)
     monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / name / name))
     tuned = compiler.compile(SPEC, "sm_90a").explain().launches[0]
-    assert tuned.tile_source == f"tuned: {name}, NVIDIA H200, 2026-11-21"
+    assert tuned.tile_source == f"tuned: {name}, NVIDIA H200, 2026-11-21, 3 µs"
 
 
 def test_a_path_that_is_no_text_is_shown_as_far_as_it_can_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_path_that_is_no_text_is_shown_as_far_as_it_can_be(monkeypatch: pytest
     TABLE.save(path)
     monkeypatch.setenv("BITMLIR_TUNING", str(path))
     source = compiler.compile(SPEC, "sm_90a").explain().launches[0].tile_source
-    assert source == "tuned: \ufffd.json, NVIDIA H200, 2026-11-21"
+    assert source == "tuned: \ufffd.json, NVIDIA H200, 2026-11-21, 3 µs"
 
 
 def test_the_cache_tells_tables_of_other_names_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_the_cache_tells_tables_of_other_names_apart(monkeypatch: pytest.MonkeyP
         TABLE.save(tmp_path / name)
         monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / name))
         source = compiler.compile(SPEC, "sm_90a").explain().launches[0].tile_source
-        assert source == f"tuned: {name}, NVIDIA H200, 2026-11-21"
+        assert source == f"tuned: {name}, NVIDIA H200, 2026-11-21, 3 µs"
 
 
 @pytest.mark.parametrize(
@@ -370,4 +370,5 @@ def test_every_shipped_tile_is_legal_and_what_its_problem_is_compiled_with() -> 
     for entry in SHIPPED.entries:
         spec = spec_of(entry.details["problem"])
         tile, source = chosen(spec, entry.workload.target, SHIPPED_FILE)
-        assert (tile, source) == (entry.tile, f"tuned: h200.json, NVIDIA H200, {entry.details['date'][:10]}"), spec
+        took = f"{entry.seconds * 1e6:.4g} µs"
+        assert (tile, source) == (entry.tile, f"tuned: h200.json, NVIDIA H200, {entry.details['date'][:10]}, {took}"), spec

@@ -230,14 +230,7 @@ def _draw_traffic(panel: Any, points: Sequence[Point], limits: Limits) -> None:
         panel.plot([at for at, _ in floors], bars, linestyle="none", marker="_", color="grey", markersize=7, zorder=1)
     if limits.copy_bytes_per_second:
         rate = limits.copy_bytes_per_second * 1e-12
-        panel.axhline(rate, color="black", linewidth=1.2, linestyle="--")
-        panel.annotate(
-            f"copying: {rate:.2f} TB/s, read plus written",
-            (0, rate),
-            xytext=(0, 3),
-            textcoords="offset points",
-            fontsize=_SMALL,
-        )
+        _draw_limit(panel, rate, f"copying: {rate:.2f} TB/s, read plus written")
     panel.set_title(
         "Rows × weights, by the bytes of the weights; packing, by all it reads and writes; grey: the limits",
         fontsize=10,
@@ -247,6 +240,12 @@ def _draw_traffic(panel: Any, points: Sequence[Point], limits: Limits) -> None:
     panel.set_ylim(0, panel.get_ylim()[1] * 1.25)  # the legend is above the points
     panel.grid(visible=True, linewidth=0.4, alpha=0.5)
     panel.legend(fontsize=_SMALL, ncols=3, loc="upper left")
+
+
+def _draw_limit(panel: Any, height: float, text: str) -> None:
+    """A limit of the machine: a dashed line, with words on it."""
+    panel.axhline(height, color="black", linewidth=1.2, linestyle="--")
+    panel.annotate(text, (0, height), xytext=(0, 3), textcoords="offset points", fontsize=_SMALL)
 
 
 def _place(point: Point) -> str:
@@ -279,14 +278,7 @@ def _draw_short(panel: Any, points: Sequence[Point], limits: Limits) -> None:
             panel.plot(*zip(*quoted, strict=True), label=f"{kind}, {name}, quoted", markerfacecolor="white", **style)
     if limits.launch_seconds:
         launch = limits.launch_seconds * 1e6
-        panel.axhline(launch, color="black", linewidth=1.2, linestyle="--")
-        panel.annotate(
-            f"an empty kernel in a graph: {launch:.2f} µs",
-            (0, launch),
-            xytext=(0, 3),
-            textcoords="offset points",
-            fontsize=_SMALL,
-        )
+        _draw_limit(panel, launch, f"an empty kernel in a graph: {launch:.2f} µs")
     panel.set_title("Products that a launch binds", fontsize=10)
     panel.set_ylabel("µs")
     panel.set_xticks(range(len(sizes)), sizes, rotation=30, ha="right", rotation_mode="anchor", fontsize=_SMALL)
