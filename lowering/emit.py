@@ -144,7 +144,7 @@ def const(value: int, type_: ir.Type | None = None) -> Scalar:
 
 
 def as_signed(word: int, width: int = 32) -> int:
-    """The number that constants write for a word of so many bits.
+    """The number that is written for a word in two's complement of so many bits.
 
     Example:
         >>> as_signed(0xFFFF_FFFE), as_signed(~0xFF)

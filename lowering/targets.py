@@ -47,6 +47,7 @@ _BOTH = ("xor", "and")
 _MMA = "mma.m16n8k256"
 _INT8 = "mma.m16n8k32.u8"  # their 1-bit instruction is a routine of the assembler, and slow
 
+# What each needs of PTX, and no more, so that older drivers take it: st.async came with 8.1.
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (

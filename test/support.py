@@ -195,7 +195,7 @@ def compile_for_cpu(program: Spec | str, threads: int | None = None) -> CpuProgr
     return CpuProgram(bundle.stages["cpu"].decode(), bundle.plan, threads)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def lower_for_gpu(program: Spec | str, target: str, tile: str | None = None) -> Bundle:
     """A program for a target, each once; skips the test if this GPU cannot run it."""
     from bitmlir.runtime.cuda import Device, choose_image

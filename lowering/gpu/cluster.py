@@ -17,9 +17,10 @@ def meet_cluster() -> None:
     wait_for_cluster()
 
 
-def arrive_at_cluster() -> None:
-    """Say that this thread has come so far."""
-    nvvm.cluster_arrive()
+def arrive_at_cluster(releases: bool = True) -> None:
+    """Say that this thread has come so far. To release what it wrote takes a fence of the whole GPU; for barriers that
+    it has made, `fence.mbarrier_init` is enough."""
+    (nvvm.cluster_arrive if releases else nvvm.cluster_arrive_relaxed)()
 
 
 def wait_for_cluster() -> None:

@@ -15,7 +15,7 @@ from mlir import ir
 from mlir.dialects import arith, nvvm, scf, vector
 
 from bitmlir.lowering.emit import Scalar, const, i32
-from bitmlir.lowering.gpu.cluster import of_block, wait_for_cluster
+from bitmlir.lowering.gpu.cluster import of_block
 from bitmlir.lowering.gpu.memory import SHARED, SHARED_CLUSTER, load, offset, store_async
 from bitmlir.lowering.gpu.ring import BARRIER_BYTES, wait_for_phase
 from bitmlir.lowering.instructions import LANES
@@ -75,7 +75,7 @@ class PartialSums:
         return (warp // self._owned).equals(rank)
 
     def add_up(self, accumulators: list[ir.Value], rank: Scalar, warp: Scalar, lane: Scalar) -> list[ir.Value]:
-        """The sums over all blocks in warps that own their rows; in others, nothing of use."""
+        """The sums over all blocks in warps that own their rows; in others, nothing of use. The cluster has met."""
         owner, first_word = warp // self._owned, lane * (_LANE_WORDS * 4)
         groups = [accumulators[i : i + _LANE_WORDS] for i in range(0, self.registers, _LANE_WORDS)]
         words = vector_of(i32(), _LANE_WORDS)
@@ -91,6 +91,7 @@ class PartialSums:
                 store_async(group, offset(inbox, number * _ROW_BYTES, SHARED_CLUSTER), barrier)
 
         def receive() -> list[ir.Value]:
+            # What st.async completes is seen by whoever waits, whatever the scope of the wait.
             wait_for_phase(self._barrier, const(0))
             sums = [vector.from_elements(words, group) for group in groups]
             for sender in range(self.blocks - 1):
@@ -100,7 +101,6 @@ class PartialSums:
                     sums[number] = arith.addi(sums[number], sent)
             return [vector.extract(part, [], [i]) for part in sums for i in range(_LANE_WORDS)]
 
-        wait_for_cluster()  # until the owner has made its barrier
         branch = scf.IfOp(self.owns(rank, warp).value, [i32()] * self.registers, has_else=True)
         then, otherwise = (region.blocks[0] for region in branch.operation.regions)
         with ir.InsertionPoint(then):

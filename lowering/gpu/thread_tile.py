@@ -203,8 +203,8 @@ class ThreadTile:
         bound = self.row_bound if axis == "row" else self.column_bound
         return None if bound is None else self._position(axis, slot) + lane < bound
 
-    def _above_bound(self, row: Scalar) -> Scalar | None:
-        """Whether a row lies in the result; None if all do."""
+    def _has_row(self, row: Scalar) -> Scalar | None:
+        """Whether the result has a row; None if it has all."""
         return None if self.row_bound is None else row < self.row_bound
 
     def _lists(self, op: bit.PlaneSearchOp) -> Lists:
@@ -347,18 +347,17 @@ class ThreadTile:
         return parts[0]
 
     def _store_word(self, word: Scalar, held: Sequence[_Word], encoding: Encoding) -> Scalar:
-        """Store the lane's word, which is held[lane]; what it adds to the row sum."""
+        """Store the lane's word, which is held[lane]; what it adds to the row sum. Anything in lanes that have none."""
         _, *rows, words_per_row = ir.MemRefType(self.op.out.type).shape
-        column = self.tile_column // BITS_PER_WORD + self._of_lane([w.number for w in held])
-        word = _masked(word, self._inside_word(column))
+        place = self.tile_column // BITS_PER_WORD + self._of_lane([w.number for w in held])
+        word = _masked(word, self._inside_word(place))
         row = self.first_row + self._of_lane([self.row_offsets[w.row] for w in held])
         plane = self._of_lane([w.plane for w in held])
         start = (row + self._rows_before).to_i64() + plane.to_i64() * math.prod(rows)
-        address = offset(self.pointers[self.op.out], (start * words_per_row + column.to_i64()) * _WORD_BYTES, GLOBAL)
-        stored = _both(column < words_per_row, self._holds_one(held))
-        if_then(_both(stored, self._above_bound(row)), lambda: store(word.value, address, _WORD_BYTES))
-        ones = self._where([True] * len(held), Scalar(llvm.intr_ctpop(word.value)))
-        return ones * self._of_lane([encoding.weights[w.plane] for w in held])
+        address = offset(self.pointers[self.op.out], (start * words_per_row + place.to_i64()) * _WORD_BYTES, GLOBAL)
+        stored = _both(place < words_per_row, self._holds_one(held))
+        if_then(_both(stored, self._has_row(row)), lambda: store(word.value, address, _WORD_BYTES))
+        return Scalar(llvm.intr_ctpop(word.value)) * self._of_lane([encoding.weights[w.plane] for w in held])
 
     def _holds_one(self, held: Sequence[object]) -> Scalar | None:
         """Whether the lane has one of them; None if all lanes do."""
@@ -380,11 +379,11 @@ class ThreadTile:
             chosen = select(self.lane.equals(i), values[i], chosen)
         return chosen
 
-    def _inside_word(self, column: Scalar) -> Scalar | None:
-        """A mask of the columns of a word of the result that lie inside the matrix; None if all words do."""
+    def _inside_word(self, place: Scalar) -> Scalar | None:
+        """A mask of the columns that lie inside the matrix, of the word at a place in its row; None if all words do."""
         if self.column_bound is None:
             return None
-        first = column * BITS_PER_WORD
+        first = place * BITS_PER_WORD
         left = const(self.column_bound) - first
         some = (const(1) << left) - 1
         partly = select(left < BITS_PER_WORD, some, const(-1))
@@ -395,7 +394,7 @@ class ThreadTile:
         row = self.first_row + self._of_lane([self.row_offsets[r] for r in rows])
         address = offset(self.pointers[self.op.out_sums], (row + self._rows_before).to_i64() * _WORD_BYTES, GLOBAL)
         add, relaxed = llvm.AtomicBinOp.add, llvm.AtomicOrdering.monotonic
-        guard = _both(self._holds_one(rows), self._above_bound(row))
+        guard = _both(self._holds_one(rows), self._has_row(row))
         if_then(guard, lambda: llvm.atomicrmw(add, address, sums.value, relaxed))
 
 

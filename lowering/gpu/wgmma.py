@@ -176,6 +176,8 @@ class _Emitter:
         def consume() -> None:
             if registers is not None:
                 set_registers(registers[1], nvvm.SetMaxRegisterAction.increase)
+            if self.tile.split > 1:
+                wait_for_cluster()  # until all have their barriers
             self._consume()
 
         if_else(self.thread < GROUP_THREADS, feed, consume)
@@ -198,9 +200,11 @@ class _Emitter:
         if_then(self.thread.equals(0), initialise)
         barrier()
         if self.tile.cluster > 1:
-            meet_cluster()
+            arrive_at_cluster(releases=False)
+            wait_for_cluster()
         if self.tile.split > 1:
-            arrive_at_cluster()  # all wait before they send or end, and nobody ends before it has received
+            # All wait before they send or end, and nobody ends before it has received.
+            arrive_at_cluster(releases=False)
 
     def _for_each_tile(
         self, first: Position, body: Callable[[_OutputTile, _Progress], Position], alternate: bool = False

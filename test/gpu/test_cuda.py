@@ -276,19 +276,12 @@ def test_out_of_memory_frees_what_a_program_had_and_leaves_its_argument_alone(x)
     buffers = (*ADD_PLAN.buffers, Buffer("more", "i8", (1 << 30,)), Buffer("most", "i8", (1 << 44,)))
     program = CudaProgram(Bundle(dataclasses.replace(ADD_PLAN, buffers=buffers), ADD.stages))
     argument = DeviceArray.from_numpy(x)
-    before = free_memory()
     needed = f"{(1 << 44) + (1 << 30) + 4 * N:,}"
-    with pytest.raises(DeviceError, match=rf"'add_twice' needs {needed} bytes on the GPU .*OUT_OF_MEMORY"):
-        program.bind({"x": argument})
-    assert free_memory() > before - (1 << 29)  # so the gigabyte is free again
+    for _ in range(400):  # times a gigabyte is more than any GPU has, were it not freed
+        with pytest.raises(DeviceError, match=rf"'add_twice' needs {needed} bytes on the GPU .*OUT_OF_MEMORY"):
+            program.bind({"x": argument})
     np.testing.assert_array_equal(argument.numpy(), x)
     np.testing.assert_array_equal(CudaProgram(ADD).run({"x": argument})["y"].numpy(), 2 * x)
-
-
-def free_memory() -> int:
-    with Device.current().active():
-        free, _ = call("cuMemGetInfo")
-    return free
 
 
 @pytest.mark.parametrize("is_pinned", [False, True])
@@ -366,11 +359,14 @@ def test_a_library_that_takes_our_memory_keeps_it():
     torch = pytest.importorskip("torch")
     n = 1 << 24
     tensor = torch.from_dlpack(DeviceArray.from_numpy(np.arange(n, dtype=np.int32)))
-    before = free_memory()
     DeviceArray.from_numpy(np.zeros(n, np.int32))  # where it would lie, had it been freed
     assert torch.equal(tensor.cpu(), torch.arange(n, dtype=torch.int32))
-    del tensor
-    assert free_memory() >= before + 4 * n
+
+
+def test_memory_that_a_library_has_done_with_is_freed():
+    torch = pytest.importorskip("torch")
+    for _ in range(400):  # gigabytes: more than any GPU has
+        torch.from_dlpack(DeviceArray.empty((1 << 30,), np.dtype(np.int8)))
 
 
 def test_a_plan_fills_and_launches_in_order(x):

@@ -259,11 +259,8 @@ def test_many_calls_leave_no_memory_behind(operands):
     exe = bitmlir.compile(bitmlir.MatmulSpec(M, 1 << 17, K, "bipolar", "u1"))
     w = bitmlir.to_device(bitmlir.pack(np.ones((1 << 17, K), np.uint8), "u1"))
     x = torch.from_numpy(operands[0]).cuda()
-    exe(x, w)
-    before = torch.cuda.mem_get_info()[0]
-    for _ in range(20):
+    for _ in range(1 << 14):  # whose results, 17 MB each, are more than any GPU has
         exe(x, w)
-    assert torch.cuda.mem_get_info()[0] > before - 4 * M * (1 << 17)  # not one result
 
 
 # --- JAX, as far as it can be had without it ----------------------------------------------------------

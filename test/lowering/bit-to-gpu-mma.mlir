@@ -3,7 +3,7 @@
 // RUN: bitmlir-opt %s --bit-to-gpu=target=sm_89 | FileCheck %s --check-prefixes=CHECK,SM80
 
 // A product by XOR becomes a kernel in a module for the chip, and its launch: blocks of 64×64 elements, four warps that
-// multiply and four that copy, three stages of 16 KiB.
+// multiply and two that copy, three stages of 16 KiB.
 
 //       CHECK: module attributes {gpu.container_module}
 //        SM75: gpu.module @kernels [#nvvm.target<{{.*}}chip = "sm_75", features = "+ptx80">]
@@ -12,13 +12,13 @@
 //       CHECK:   llvm.func @plane_matmul_0(%{{.*}}: !llvm.ptr<1> {llvm.noalias}, %{{.*}}: !llvm.ptr<1> {llvm.noalias},
 //  CHECK-SAME:     nvvm.kernel
 //  CHECK-SAME:     nvvm.minctasm = 1 : i32
-//  CHECK-SAME:     nvvm.reqntid = array<i32: 256, 1, 1>
+//  CHECK-SAME:     nvvm.reqntid = array<i32: 192, 1, 1>
 
-// The barriers of the ring lie behind its stages in memory: 128 threads fill a stage, as many read it. Turing has only the
-// numbered barriers of a block, at which all 256 threads arrive.
+// The barriers of the ring lie behind its stages in memory: 64 threads fill a stage, 128 read it. Turing has only the
+// numbered barriers of a block, at which all 192 threads arrive.
 
 //        SM80:   %[[RING:.*]] = llvm.getelementptr %{{.*}}[49152]
-//        SM80:   %[[FILLERS:.*]] = arith.constant 128
+//        SM80:   %[[FILLERS:.*]] = arith.constant 64
 //        SM80:   nvvm.mbarrier.init %[[RING]], %[[FILLERS]]
 //        SM80:   %[[READERS:.*]] = arith.constant 128
 //        SM80:   nvvm.mbarrier.init %{{.*}}, %[[READERS]]
@@ -64,7 +64,7 @@
 //  CHECK-SAME:   %[[X:.*]]: memref<1x200x12xi32>, %[[W:.*]]: memref<1x100x12xi32>, %[[OUT:.*]]: memref<200x100xi32>
 //   CHECK-NOT:   bit.
 //   CHECK-DAG:   %[[BLOCKS:.*]] = arith.constant 8 : index
-//   CHECK-DAG:   %[[THREADS:.*]] = arith.constant 256 : index
+//   CHECK-DAG:   %[[THREADS:.*]] = arith.constant 192 : index
 //   CHECK-DAG:   %[[BYTES:.*]] = arith.constant 49232 : i32
 //       CHECK:   gpu.launch_func @kernels::@plane_matmul_0
 //  CHECK-SAME:     blocks in (%[[BLOCKS]], %{{[^)]*}}) threads in (%[[THREADS]], %{{[^)]*}})
@@ -78,7 +78,7 @@ func.func @product(%x: memref<1x200x12xi32>, %w: memref<1x100x12xi32>, %out: mem
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
   }) {bitwise = #bit.bitwise<"xor">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
-      tile = {rows = 64 : i64, columns = 64 : i64, warp_rows = 32 : i64, warp_columns = 32 : i64, stages = 3 : i64}}
+      tile = {rows = 64 : i64, columns = 64 : i64, warp_rows = 32 : i64, warp_columns = 32 : i64, stages = 3 : i64, producers = 2 : i64}}
     : (memref<1x200x12xi32>, memref<1x100x12xi32>, memref<200x100xi32>) -> ()
   return
 }

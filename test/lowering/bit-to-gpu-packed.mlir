@@ -3,9 +3,10 @@
 
 // A packed result: four lanes have a word's bits, and exchange those of up to four words so that each ends with one of them,
 // which it stores. In the same way each ends with the sum of one row. Output tiles cover the padding of rows too,
-// which a mask keeps 0: 64 columns are 2 words of 4.
+// which a mask keeps 0: 64 columns are 2 words of 4. K = 128 is swizzled over 32 bytes.
 
 // CHECK-LABEL: llvm.func @plane_matmul_0
+//       SM90A:   arith.constant -4611685949707845632 : i64
 //       CHECK:   arith.cmpi sge, %{{.*}} : vector<2xi32>
 //        SM80:   nvvm.shfl.sync bfly
 //       CHECK:   nvvm.shfl.sync bfly

@@ -5,26 +5,33 @@
 
 // CHECK-LABEL: llvm.func @plane_matmul_0
 //  CHECK-SAME:   nvvm.cluster_dim = array<i32: 4, 1, 1>
+//       CHECK:   %[[GROUP:.*]] = arith.constant 128 : i32
+//       CHECK:   nvvm.mbarrier.init %{{.*}}, %[[GROUP]]
+//       CHECK:   llvm.getelementptr %{{.*}}{{\[}}[[#SENT:]]{{\]}}
 //       CHECK:   %[[ONCE:.*]] = arith.constant 1 : i32
-//       CHECK:   nvvm.mbarrier.init %[[SENT:.*]], %[[ONCE]]
+//       CHECK:   nvvm.mbarrier.init %{{.*}}, %[[ONCE]]
+//       CHECK:   llvm.getelementptr %{{.*}}{{\[}}[[#SENT]]{{\]}}
 //       CHECK:   %[[BYTES:.*]] = arith.constant 12288 : i32
 //       CHECK:   nvvm.mbarrier.arrive.expect_tx %{{.*}}, %[[BYTES]]
 //       CHECK:   nvvm.fence.mbarrier.init
-//       CHECK:   nvvm.cluster.arrive
+//       CHECK:   nvvm.cluster.arrive.relaxed
 
-// Threads that copy wait for the cluster before they end, those that multiply before they send.
+// Threads that copy wait for the cluster before they end, those that multiply before they begin.
 
 //       CHECK:   nvvm.cp.async.bulk.tensor.shared.cluster.global
 //       CHECK:   nvvm.cluster.wait
-//       CHECK:   nvvm.wgmma.mma_async
 //       CHECK:   nvvm.cluster.wait
+//       CHECK:   arith.constant 4611686293305360384 : i64
+//       CHECK:   nvvm.wgmma.mma_async
 //       CHECK:   %{{.*}}:32 = scf.if
+//       CHECK:     llvm.getelementptr %{{.*}}{{\[}}[[#SENT]]{{\]}}
 //       CHECK:     nvvm.mbarrier.try_wait.parity
 //       CHECK:     llvm.load %{{.*}} : !llvm.ptr<3> -> vector<4xi32>
 //       CHECK:     arith.addi %{{.*}} : vector<4xi32>
 //       CHECK:   } else {
 //       CHECK:     nvvm.mapa %{{.*}} : !llvm.ptr<3> -> !llvm.ptr<7>
-//       CHECK:     nvvm.mapa %{{.*}} : !llvm.ptr<3> -> !llvm.ptr<7>
+//       CHECK:     %[[BARRIER:.*]] = llvm.getelementptr %{{.*}}{{\[}}[[#SENT]]{{\]}}
+//       CHECK:     nvvm.mapa %[[BARRIER]], %{{.*}} : !llvm.ptr<3> -> !llvm.ptr<7>
 // CHECK-COUNT-8:   llvm.inline_asm has_side_effects "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32
 
 // CHECK-LABEL: func.func @product

@@ -25,12 +25,14 @@
 //       CHECK:       nvvm.cp.async.bulk.tensor.shared.cluster.global %{{.*}}, %[[W]],
 
 // The consumers: wait until a stage is full, multiply it in steps of 256 bits, as many as K has, and give back the one before.
+// Descriptors say that rows are swizzled over 64 bytes.
 
 //       CHECK:   nvvm.setmaxregister increase
 //       CHECK:   scf.for
 //       CHECK:     scf.for
 //       CHECK:       nvvm.mbarrier.try_wait.parity
 //       CHECK:       nvvm.wgmma.fence.aligned
+//       CHECK:       arith.constant -9223371899415756800 : i64
 // CHECK-COUNT-2:     nvvm.wgmma.mma_async %{{.*}} <m = 64, n = 240, k = 256>, D[<s32>, <one>], A[<b1>, <one>, <row>], B[<b1>, <one>, <col>]
 //       CHECK:       nvvm.wgmma.commit.group.sync.aligned
 //       CHECK:       nvvm.wgmma.wait.group.sync.aligned 1
@@ -75,5 +77,20 @@ func.func @gram(%x: memref<1x200x12xi32>, %out: memref<200x200xi32>) {
     gpu.yield %acc : i32
   }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
     : (memref<1x200x12xi32>, memref<1x200x12xi32>, memref<200x200xi32>) -> ()
+  return
+}
+
+// Up to 256 bits they are swizzled over 32 bytes, and multiplied at once.
+
+// CHECK-LABEL: func.func @short_rows
+//       CHECK:   "bit.tensor_map"(%{{.*}}) {box = array<i64: 8, 64, 1>}
+func.func @short_rows(%x: memref<1x200x8xi32>, %w: memref<1x100x8xi32>, %out: memref<200x100xi32>) {
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 200 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+    : (memref<1x200x8xi32>, memref<1x100x8xi32>, memref<200x100xi32>) -> ()
   return
 }

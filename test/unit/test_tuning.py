@@ -370,5 +370,7 @@ def test_every_shipped_tile_is_legal_and_what_its_problem_is_compiled_with() -> 
     for entry in SHIPPED.entries:
         spec = spec_of(entry.details["problem"])
         tile, source = chosen(spec, entry.workload.target, SHIPPED_FILE)
-        took = f"{entry.seconds * 1e6:.4g} µs"
-        assert (tile, source) == (entry.tile, f"tuned: h200.json, NVIDIA H200, {entry.details['date'][:10]}, {took}"), spec
+        took = f"{round(entry.seconds * 1e6, 2):.8g} µs"
+        assert (tile, source) == (entry.tile, f"tuned: h200.json, NVIDIA H200, {entry.details['date'][:10]}, {took}"), (
+            spec
+        )
