@@ -25,7 +25,7 @@ from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_placement
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
-from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, stores_in_bulk, wgmma_placement
+from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, wgmma_placement
 from bitmlir.lowering.instructions import LANES, wgmma
 from bitmlir.lowering.machines import MACHINES, Machine
 from bitmlir.lowering.passes import fail
@@ -114,29 +114,30 @@ def _bytes(value: ir.Value) -> int:
 
 # --- the model --------------------------------------------------------------------------------------
 
-_SHARPNESS = 5  # of limits that apply at the same time: infinite if the greater hid the lesser wholly
+_SHARPNESS = 3  # of limits that apply at the same time: infinite if the greater hid the lesser wholly
 _L2_SHARE = 0.7  # of the cache, that operands can rely on
 _DRAWN_SHARE = 1e-3  # of the time that bringing in what is new to L2 takes: it tells bands apart
-_CLUSTER_COST = 0.025  # of the time: blocks that wait for each other
+_CLUSTER_COST = 0.07  # of the time: blocks that wait for each other
 
 _ZEROING_SECONDS = 0.6e-6  # of a kernel that zeroes memory, where launches overlap: less than a memset takes
 
-_STEP_SECONDS = 0.2e-6  # that a step takes at least: waiting for its stage, starting the unit, and its last result
-_LINK_SECONDS = 0.4e-6  # from the last product of a link to the first of the next
-_SPLIT_SECONDS, _SENT_BYTES_PER_SECOND = 1.5e-6, 25e9  # that the blocks which share a tile take to add up
-_TILE_SECONDS = 0.1e-6  # from the last product of a tile to the first one of the next, beside storing
+_LINK_SECONDS = 0.18e-6  # from the last product of a link to the first of the next
+_SPLIT_SECONDS, _SENT_BYTES_PER_SECOND = 2.4e-6, 150e9  # that the blocks which share a tile take to add up
+_TILE_SECONDS = 0.25e-6  # from the last product of a tile to the first one of the next, beside storing
+_GROUP_SECONDS = 0.07e-6  # for each group of rows that a block passes over on its way to a tile's
 
-# Clocks that a thread spends on an element of the result: those of its arithmetic, and for each byte that it stores.
-_PACKED_CLOCKS, _PLAIN_CLOCKS, _BYTE_CLOCKS = 21.0, 38.0, 3.5
-_SEARCH_CLOCKS = 24.0  # on a score, nearly all of which are passed over
-_SCATTERED = 1.6  # times as long where lanes store on their own
+# Clocks that a thread spends on an element of the result: on one of numbers, and on each plane of a code.
+_PLAIN_CLOCKS, _CODE_CLOCKS = 25.0, 20.0
+_READ_CLOCKS = 47.0  # on each byte that the body reads for it alone
+_PLANE_CLOCKS = 6.0  # on each further accumulator, of planes side by side
+_SEARCH_CLOCKS = 20.0  # on a score, nearly all of which are passed over
 
 # The share of its rate that mma.sync reaches at most, and with each warp that multiplies: others fetch fragments.
 _BUSY, _BUSY_WARP = 0.85, 0.1
 _SHARED_SHARE = 0.87  # of shared memory's rate, that ldmatrix and the copies reach together
 
 # Clocks that one of eight warps of mma.sync needs to store an element and each of its bytes: more warps share the way.
-_MMA_CLOCKS, _MMA_BYTE_CLOCKS, _STORING_WARPS = 8.0, 7.0, 8
+_MMA_CLOCKS, _MMA_BYTE_CLOCKS, _STORING_WARPS = 8.0, 5.0, 8
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,13 @@ class CostModel:
         if isinstance(self.problem.op, bit.PlaneSearchOp):
             return _SEARCH_CLOCKS
         if self.problem.packed:
-            return _PACKED_CLOCKS * _result_planes(self.problem) ** 0.5
-        return _PLAIN_CLOCKS + _BYTE_CLOCKS * element_bytes(self.problem.out_type.element_type)
+            return _CODE_CLOCKS * _result_planes(self.problem)
+        return _PLAIN_CLOCKS + self._read_clocks
+
+    @property
+    def _read_clocks(self) -> float:
+        """Clocks that a thread spends on what the body reads for an element of the result alone."""
+        return _READ_CLOCKS * self.work.reads
 
     @cached_property
     def floor(self) -> dict[str, float]:
@@ -251,6 +257,11 @@ class CostModel:
             return 0.0
         return _ZEROING_SECONDS if self.problem.target.copy == "tma" else self.machine.memset_seconds
 
+    @property
+    def _finding(self) -> float:
+        """Seconds that a block takes to find a tile: it passes over half of the groups of rows, on average."""
+        return _GROUP_SECONDS * self.work.groups / 2
+
     def _steps(self, chains: list[Chain], split: int = 1) -> int:
         """Stages of the ring for one output tile, of K or of the largest of so many parts."""
         return sum(len(chain.pairs) for chain in chains) * ceil_div(ceil_div(self.problem.k, TILE_BITS), split)
@@ -274,21 +285,18 @@ class CostModel:
             "matrix unit": 2 * tile.rows * columns * depth / self._multiprocessor_operations,
             "shared memory": (read_shared + filled) / (machine.shared_bytes_per_clock * clock),
             "link to L2": from_l2 / (machine.l2_bytes_per_clock * clock),
-            "latency": max(machine.latency_seconds / (tile.stages - 1), _STEP_SECONDS),
+            "latency": machine.latency_seconds / (tile.stages - 1),
         }
         paced_by = max(paces, key=lambda name: paces[name])
-        elements = tile.rows * columns // (tile.sharers * GROUP_THREADS)  # of a thread
-        store = elements * self.store_clocks / clock
-        scatters = not problem.packed and not stores_in_bulk(problem, tile)
-        store *= _SCATTERED if scatters and not isinstance(problem.op, bit.PlaneSearchOp) else 1
-        store *= max(1.0, tile.sharers / 2)  # the groups that share a tile take turns
+        elements = tile.rows * tile.columns // GROUP_THREADS  # of a thread; the groups that share a tile take turns
+        store = elements * (self.store_clocks + _PLANE_CLOCKS * (tile.planes - 1)) / clock
         if tile.split > 1:
             sent = tile.rows * columns * 4 * (tile.split - 1) // tile.split
             store = store / tile.split + _SPLIT_SECONDS + sent / _SENT_BYTES_PER_SECOND
         store += _TILE_SECONDS
         waves, height = ceil_div(place.tiles, place.clusters), tile.rows * tile.cluster
         return _Schedule(
-            main=steps * paces[paced_by] + (links - 1) * _LINK_SECONDS,
+            main=self._finding + steps * paces[paced_by] + (links - 1) * _LINK_SECONDS,
             paced_by=paced_by,
             store=store,
             alternate=tile.alternate,
@@ -321,17 +329,17 @@ class CostModel:
             * together
             / (_SHARED_SHARE * machine.shared_bytes_per_clock * clock),
             "link to L2": tile.stage_bytes * together / (machine.l2_bytes_per_clock * clock),
-            "latency": max(machine.latency_seconds / (tile.stages - 1), _STEP_SECONDS),
+            "latency": machine.latency_seconds / (tile.stages - 1),
         }
         paced_by = max(paces, key=lambda name: paces[name])
         elements = tile.warp_rows * tile.warp_columns // LANES  # of a thread
-        of_bytes = _MMA_CLOCKS + _MMA_BYTE_CLOCKS * element_bytes(problem.out_type.element_type)
+        of_bytes = _MMA_CLOCKS + _MMA_BYTE_CLOCKS * element_bytes(problem.out_type.element_type) + self._read_clocks
         is_plain = not problem.packed and not isinstance(problem.op, bit.PlaneSearchOp)
         store_clocks = of_bytes if is_plain else self.store_clocks
         steps, blocks = self._steps(problem.chains), min(tiles_in_all, machine.multiprocessors * together)
         waves = ceil_div(tiles_in_all, blocks)
         return _Schedule(
-            main=steps * paces[paced_by],
+            main=self._finding + steps * paces[paced_by],
             paced_by=paced_by,
             store=_TILE_SECONDS + elements * store_clocks * (warps / _STORING_WARPS) / clock,
             alternate=False,

@@ -41,14 +41,14 @@ class Machine:
     write_bytes_per_second: float = 4e12
     latency_seconds: float = 0.8e-6
     launch_seconds: float = 2e-6
-    memset_seconds: float = 1.7e-6
+    memset_seconds: float = 3.1e-6
     start_seconds: float = 0.9e-6
     watts: float | None = None
     joules: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 _MB = 1 << 20
-_H200_JOULES = (47e-15, 5.5e-12, 60e-12)
+_H200_JOULES = (28e-15, 3.3e-12, 36e-12)  # in bursts of a millisecond
 
 
 def _h200(operations_per_second: float) -> Machine:
@@ -60,6 +60,7 @@ def _h200(operations_per_second: float) -> Machine:
         operations_per_second,
         4.15e12,
         50 * _MB,
+        latency_seconds=0.7e-6,
         launch_seconds=0.58e-6,
         start_seconds=0.5e-6,
         watts=700,

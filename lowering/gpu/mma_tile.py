@@ -12,7 +12,7 @@ from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.ring import Ring
 from bitmlir.lowering.gpu.staging import STAGED_TILES, Staging
 from bitmlir.lowering.gpu.warp_ring import NUMBERED_BARRIERS, NumberedRing
-from bitmlir.lowering.instructions import LANES, FragmentLayout, get_instruction
+from bitmlir.lowering.instructions import CORE_ROWS, LANES, FragmentLayout, get_instruction
 from bitmlir.lowering.targets import Target
 
 __all__ = ["LDMATRIX_CORES", "MmaLayout", "MmaTile", "group_rows", "mma_placement", "mma_tile_fault", "mma_tiles"]
@@ -28,6 +28,7 @@ _MOST_BLOCKS = 8  # that share a multiprocessor
 _SCHEDULERS = 4  # of a multiprocessor, each with a quarter of its registers and of its warps
 _REGISTERS, _MOST_REGISTERS = 512, 255  # 32-bit registers of a scheduler for each lane; of a thread at most
 _SPARE_REGISTERS = 8  # what a consumer needs beside accumulators and fragments
+_KEEPING_REGISTERS = 26  # the same beside accumulators and lists, once the fragments are gone
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class MmaTile:
     def consumers(self) -> int:
         """Warps that multiply."""
         return self.rows // self.warp_rows * (self.columns // self.warp_columns)
+
+    @property
+    def thread_rows(self) -> int:
+        """Rows of which a thread holds sums."""
+        return self.warp_rows // CORE_ROWS
 
     @property
     def threads(self) -> int:
@@ -97,9 +103,9 @@ def mma_tiles(target: Target) -> list[MmaTile]:
     return list(found)
 
 
-def mma_tile_fault(tile: MmaTile, target: Target, grids: int = 1) -> str | None:
+def mma_tile_fault(tile: MmaTile, target: Target, grids: int = 1, lists: int = 0) -> str | None:
     """Why kernels of that tile cannot be built for a target, or None if they can; `grids` is how many sums of products
-    each element of the result needs.
+    each element of the result needs, and `lists` how many registers a thread needs for the lists of a search.
 
     Example:
         >>> from bitmlir.lowering.targets import get_target
@@ -131,9 +137,10 @@ def mma_tile_fault(tile: MmaTile, target: Target, grids: int = 1) -> str | None:
     sums = tile.warp_rows * tile.warp_columns // LANES
     accumulators = sums * (grids if "and" in target.operations else grids + 1)
     fragments = LDMATRIX_CORES * (tile.warp_rows // lhs + tile.warp_columns // rhs) * (1 if mma.bits == 1 else 2)
-    needed = accumulators + fragments + _SPARE_REGISTERS
+    needed = accumulators + max(fragments + _SPARE_REGISTERS, lists + _KEEPING_REGISTERS if lists else 0)
     if needed > tile.registers:
-        return f"a thread would need {needed} registers, of {tile.registers}: use smaller parts or fewer blocks"
+        held = " with the lists of its rows" if lists else ""
+        return f"a thread would need {needed} registers{held}, of {tile.registers}: use smaller parts or fewer blocks"
     return None
 
 

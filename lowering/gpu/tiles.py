@@ -16,11 +16,13 @@ from typing import Any
 
 from mlir import ir
 
+from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
 from bitmlir.dialects.faults import tile_fault
 from bitmlir.dialects.layout import TILE_BITS, ceil_div
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tile_fault, mma_tiles
 from bitmlir.lowering.gpu.product import ProductProblem
+from bitmlir.lowering.gpu.top import list_registers
 from bitmlir.lowering.gpu.wgmma_tile import (
     GROUP_ROWS,
     MOST_REGISTERS,
@@ -162,7 +164,7 @@ def fault_of(problem: ProductProblem, tile: Tile) -> str | None:
     if _too_many(problem, tile):
         return "the result would have more tiles than blocks can count in 31 bits"
     if isinstance(tile, MmaTile):
-        return mma_tile_fault(tile, problem.target, len(problem.chains))
+        return mma_tile_fault(tile, problem.target, len(problem.chains), _list_registers(problem, tile))
     return _wgmma_fault(problem, tile)
 
 
@@ -176,7 +178,15 @@ def _too_many(problem: ProductProblem, tile: Tile) -> bool:
     return ceil_div(rows, max(tile.rows, 1)) * ceil_div(columns, max(tile.columns, 1)) * problem.batch >= _MOST_TILES
 
 
-_OTHER_REGISTERS = 26  # what ptxas needs beside the accumulators
+def _list_registers(problem: ProductProblem, tile: WgmmaTile | MmaTile) -> int:
+    """Registers that a thread needs for the lists of a search; a product has none."""
+    if not isinstance(problem.op, bit.PlaneSearchOp):
+        return 0
+    in_turn = isinstance(tile, WgmmaTile) and tile.sharers > 1
+    return list_registers(problem.op.count, tile.thread_rows, in_turn)
+
+
+_OTHER_REGISTERS = 26  # what ptxas needs beside accumulators and lists
 
 
 def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
@@ -190,8 +200,10 @@ def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
         return str(error)
     registers *= 1 if tile.planes > 1 else len(problem.chains)  # all are alive until the epilogue
     most = min((1 << 16) // tile.threads // 8 * 8, MOST_REGISTERS)
-    if registers + _OTHER_REGISTERS > most:
-        return f"{tile.consumers} warp groups leave {most} registers a thread, too few for {registers} accumulators"
+    lists = _list_registers(problem, tile)
+    if registers + lists + _OTHER_REGISTERS > most:
+        held = f"{registers} accumulators" + (f" and the lists of {tile.thread_rows} rows" if lists else "")
+        return f"{tile.consumers} warp groups leave {most} registers a thread, too few for {held}: use smaller tiles"
     if tile.alternate and (tile.rows != GROUP_ROWS or tile.swapped):
         return f"warp groups that alternate have tiles of {GROUP_ROWS} rows, on sides that are not swapped"
     sparse = problem.op.lhs_tiles is not None or problem.op.rhs_tiles is not None

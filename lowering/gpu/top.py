@@ -32,14 +32,31 @@ from bitmlir.lowering.gpu.memory import (
 )
 from bitmlir.lowering.keys import key_of, rank_of, unsigned_score
 
-__all__ = ["Lists", "build_ranks_kernel"]
+__all__ = ["Lists", "build_ranks_kernel", "list_registers"]
 
 _THREADS = 256  # of a block that takes keys apart
 _KEY_BYTES = 8
 _FEW_ROWS = 4  # of a thread, for which it has registers while it multiplies
 
+# 32-bit registers of a thread for a row: where its list is, the key that was inserted last and the next one, 64 bits
+# each. A list of one place needs no more than the first. Then what threads keep that wait for their turn.
+_ROW_REGISTERS, _LONE_REGISTERS, _TURN_REGISTERS = 6, 2, 16
+
 Scores = Sequence[Sequence[tuple[Scalar, Scalar]]]
 """For each row that a thread holds the scores that it has of it, each with its column."""
+
+
+def list_registers(count: int, rows: int, in_turn: bool = False) -> int:
+    """Registers that a thread needs beside its scores for the lists of so many rows, of `count` places each, found by
+    assembling kernels; `in_turn` if groups of warps come to them one after the other.
+
+    Example:
+        >>> list_registers(count=10, rows=8), list_registers(count=1, rows=8)
+        (48, 16)
+    """
+    if count == 1:
+        return rows * _LONE_REGISTERS
+    return rows * _ROW_REGISTERS + (_TURN_REGISTERS if in_turn else 0)
 
 
 class Lists:

@@ -14,7 +14,7 @@ from bitmlir.lowering.gpu.ring import BARRIER_BYTES, Ring, Turns
 from bitmlir.lowering.gpu.split import PartialSums
 from bitmlir.lowering.gpu.staging import STAGED_TILES, Staging
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS, GROUP_WARPS
-from bitmlir.lowering.instructions import wgmma
+from bitmlir.lowering.instructions import CORE_ROWS, LANES_PER_ROW, wgmma
 
 __all__ = [
     "GROUP_ROWS",
@@ -84,6 +84,11 @@ class WgmmaTile:
     def sharers(self) -> int:
         """Warp groups that work on the same tile."""
         return 1 if self.alternate else self.consumers
+
+    @property
+    def thread_rows(self) -> int:
+        """Rows of the result of which a thread holds sums."""
+        return self.columns // LANES_PER_ROW if self.swapped else GROUP_ROWS // GROUP_WARPS // CORE_ROWS
 
     @property
     def threads(self) -> int:
