@@ -58,7 +58,8 @@ def compile(
     diagnostics. The result is taken from the compile cache if the same program was compiled before, unless `cached` is
     switched off. `tile` says how the kernels of all products divide them, such as
     "rows=64,columns=256,stages=4,alternate" for sm_90a; by default tuning tables and the cost model decide. The fields
-    are those of `bitmlir.lowering.gpu.wgmma_tile.WgmmaTile`, on chips without wgmma of `…gpu.mma_tile.MmaTile`.
+    are those of `bitmlir.lowering.gpu.wgmma_tile.WgmmaTile`, on chips without wgmma of `…gpu.mma_tile.MmaTile`; of a
+    tile without stages those of `…gpu.resident_tile.ResidentTile`.
 
     Raises:
         TargetError: an unknown target.

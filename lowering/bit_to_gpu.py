@@ -18,6 +18,8 @@ from bitmlir.lowering.gpu.mma_sync import build_mma_kernel
 from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.packing import build_pack_kernel, build_unpack_kernel
 from bitmlir.lowering.gpu.product import ProductProblem
+from bitmlir.lowering.gpu.resident import build_resident_kernel
+from bitmlir.lowering.gpu.resident_tile import ResidentTile
 from bitmlir.lowering.gpu.tiles import given_tile
 from bitmlir.lowering.gpu.top import build_ranks_kernel
 from bitmlir.lowering.gpu.wgmma import build_wgmma_kernel
@@ -97,6 +99,8 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
         return build_ranks_kernel(module, name, op)
     problem = ProductProblem(op, target)
     tile = given_tile(problem) or choose_tile(problem)
+    if isinstance(tile, ResidentTile):
+        return build_resident_kernel(module, name, problem, tile)
     if isinstance(tile, MmaTile):
         return build_mma_kernel(module, name, problem, tile)
     return build_wgmma_kernel(module, name, problem, tile)

@@ -126,4 +126,4 @@ def _named(path: str, table: TuningTable, entry: Entry) -> str:
     """Which table has the entry, where and when it was measured, and the time that its tile took."""
     name = os.fsencode(Path(path).name).decode(errors="replace")  # MLIR takes Unicode alone, names of files need not be
     parts = [name, table.device_name, str(entry.details.get("date", ""))[:10]]
-    return ", ".join([*filter(None, parts), f"{float(f'{entry.seconds * 1e6:.4g}'):g} µs"])
+    return ", ".join([*filter(None, parts), f"{round(entry.seconds * 1e6, 2):.8g} µs"])

@@ -23,6 +23,7 @@ from bitmlir.lowering.elements import Chain
 from bitmlir.lowering.gpu.memory import element_bytes
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_placement
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
+from bitmlir.lowering.gpu.resident_tile import ResidentTile, resident_placement
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
 from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, wgmma_placement
@@ -139,6 +140,8 @@ _SHARED_SHARE = 0.87  # of shared memory's rate, that ldmatrix and the copies re
 # Clocks that one of eight warps of mma.sync needs to store an element and each of its bytes: more warps share the way.
 _MMA_CLOCKS, _MMA_BYTE_CLOCKS, _STORING_WARPS = 8.0, 5.0, 8
 
+_RESIDENT_WARPS = 8  # that find room on a multiprocessor with all the registers that a thread can have
+
 
 @dataclass(frozen=True)
 class _Schedule:
@@ -217,7 +220,7 @@ class CostModel:
 
     def estimate(self, tile: Tile) -> Estimate:
         """What the product costs with a tile, which must be legal for it."""
-        schedule = self._mma_schedule(tile) if isinstance(tile, MmaTile) else self._wgmma_schedule(tile)
+        schedule = self._schedule(tile)
         machine, (read, written) = self.machine, self.traffic
         main, storing = schedule.waves * schedule.main, schedule.visible_store
         own = machine.start_seconds + main + storing
@@ -270,6 +273,11 @@ class CostModel:
     def _multiprocessor_operations(self) -> float:
         """Operations a second of one multiprocessor."""
         return self.machine.operations_per_second / self.machine.multiprocessors
+
+    def _schedule(self, tile: Tile) -> _Schedule:
+        if isinstance(tile, ResidentTile):
+            return self._resident_schedule(tile)
+        return self._mma_schedule(tile) if isinstance(tile, MmaTile) else self._wgmma_schedule(tile)
 
     def _wgmma_schedule(self, tile: WgmmaTile) -> _Schedule:
         problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
@@ -348,6 +356,31 @@ class CostModel:
             waves=waves,
             l2_bytes=tiles_in_all * steps * tile.stage_bytes,
             drawn=waves * self._footprint(tile.rows, tile.columns, tile.band, blocks),
+        )
+
+    def _resident_schedule(self, tile: ResidentTile) -> _Schedule:
+        problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
+        tiles_in_all = resident_placement(problem, tile).tiles
+        room = machine.multiprocessors * max(1, _RESIDENT_WARPS // tile.warps)
+        blocks = min(tiles_in_all, room)
+        together = ceil_div(blocks, machine.multiprocessors)  # blocks on a multiprocessor
+        loaded = (tile.rows * self.work.lhs_planes + tile.columns * self.work.rhs_planes) * problem.row_bytes
+        operations = 2 * tile.rows * tile.columns * problem.row_bytes * 8 * sum(self.work.chains)
+        unit = self._multiprocessor_operations * min(_BUSY, _BUSY_WARP * tile.warps * together)
+        paces = {
+            "matrix unit": operations * together / unit,
+            "link to L2": loaded * together / (machine.l2_bytes_per_clock * clock),
+        }
+        elements = tile.warp_rows * tile.warp_columns // LANES  # of a thread
+        return _Schedule(
+            main=sum(paces.values()),  # one after the other
+            paced_by=max(paces, key=lambda name: paces[name]),
+            store=elements * self.store_clocks * ceil_div(tile.warps * together, _STORING_WARPS) / clock,
+            alternate=False,
+            tiles=tiles_in_all,
+            blocks=blocks,
+            waves=ceil_div(tiles_in_all, blocks),
+            l2_bytes=tiles_in_all * loaded,
         )
 
 

@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from mlir import ir
 from mlir.dialects import arith, nvvm, scf
 
-from bitmlir.dialects import bit
 from bitmlir.dialects.layout import TILE_BITS
 from bitmlir.lowering.elements import Chain, Elements, Grid
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32, if_else, if_then, select
@@ -36,7 +35,6 @@ from bitmlir.lowering.gpu.memory import (
     Kernel,
     barrier,
     block_index,
-    element_bytes,
     kernel_function,
     offset,
     shared_memory,
@@ -49,7 +47,7 @@ from bitmlir.lowering.gpu.ring import Position
 from bitmlir.lowering.gpu.staging import STAGED_TILES
 from bitmlir.lowering.gpu.steps import Steps
 from bitmlir.lowering.gpu.thread_tile import PAIR, ThreadTile, group_pairs, ungroup_pairs
-from bitmlir.lowering.gpu.warp_mma import issue_mma
+from bitmlir.lowering.gpu.warp_mma import WarpPart, issue_mma
 from bitmlir.lowering.gpu.warp_ring import MemoryRing, NumberedRing, WarpRing
 from bitmlir.lowering.instructions import (
     CORE_BITS,
@@ -113,7 +111,7 @@ class _Emitter:
         warps_down = tile.rows // tile.warp_rows
         self.warp_row = self.warp % warps_down * tile.warp_rows
         self.warp_column = self.warp // warps_down * tile.warp_columns
-        self.order = _column_order(problem)
+        self.part = WarpPart.of(problem, self.mma, tile.warp_rows, tile.warp_columns)
         rhs_start = tile.rows * BLOCK_BYTES
         self.lhs = self._fragments(self.mma.lhs, self.warp_row, tile.warp_rows, 0)
         self.rhs = self._fragments(self.mma.rhs, self.warp_column, tile.warp_columns, rhs_start)
@@ -213,7 +211,7 @@ class _Emitter:
         below = self.tile.rows * BLOCK_BYTES
         operands = (
             (problem.op.lhs, lhs_plane, tile.first_row, self.tile.rows, problem.m, 0, ColumnOrder()),
-            (problem.op.rhs, rhs_plane, tile.first_column, self.tile.columns, problem.n, below, self.order),
+            (problem.op.rhs, rhs_plane, tile.first_column, self.tile.columns, problem.n, below, self.part.order),
         )
         row_in_tile, column = self.filler // CHUNKS, self.filler % CHUNKS
         in_block = column * CHUNK_BYTES
@@ -271,14 +269,9 @@ class _Emitter:
         self._for_each_tile(self.ring.reading(), self._consume_tile)
 
     def _consume_tile(self, tile: _OutputTile, at: Position, staged_at: Position) -> tuple[Position, Position]:
-        layout, mma, order = self.mma.accumulator, self.mma, self.order
-        row = self.warp_row + self.lane // LANES_PER_ROW
-        column = self.warp_column + order.column(self.lane % LANES_PER_ROW * layout.lane_columns)
-        places = [j + c for j in range(0, self.tile.warp_columns, mma.n) for c in layout.column_offsets[::PAIR]]
-        offsets = {
-            "row": [i + r for i in range(0, self.tile.warp_rows, mma.m) for r in layout.row_offsets],
-            "column": [order.column(place) for place in places],
-        }
+        row, column = self.part.first(self.lane)
+        row, column = self.warp_row + row, self.warp_column + column
+        offsets = {"row": self.part.row_offsets, "column": self.part.column_offsets}
 
         def multiply(chain: Chain, acc: Grid | None) -> Grid:
             nonlocal at
@@ -296,7 +289,8 @@ class _Emitter:
         thread_tile = self._thread_tile(
             tile, tile.first_row + row, offsets["row"], tile.first_column + column, offsets["column"]
         )
-        replace(thread_tile, multiply=multiply, read_staged=read_staged, side_by_side=order.groups).store(ready)
+        beside = self.part.order.groups
+        replace(thread_tile, multiply=multiply, read_staged=read_staged, side_by_side=beside).store(ready)
         if self.staging.values:
             self.staged_ring.arrive_empty(staged_at)
             staged_at = self.staged_ring.after(staged_at)
@@ -305,7 +299,7 @@ class _Emitter:
     def _multiply(self, chain: Chain, acc: Grid | None, tile: _OutputTile, at: Position) -> tuple[Grid, Position]:
         """The chain's products on top of acc, for the thread's grid of accumulators."""
         zero = const(0).value
-        initial = [zero] * len(self._slots()) if acc is None else ungroup_pairs(acc, self._slots())
+        initial = [zero] * len(self.part.slots) if acc is None else ungroup_pairs(acc, self.part.slots)
         if self.and_by_xor:
             initial = [*([zero] * len(initial) if acc is None else _shifted_left(initial)), *[zero] * len(initial)]
         sums = len(initial)
@@ -343,14 +337,7 @@ class _Emitter:
             either, both = result[: sums // 2], result[sums // 2 :]
             one = const(1).value
             result = [arith.shrsi(arith.subi(a, b), one) for a, b in zip(either, both, strict=True)]
-        return group_pairs(result, self._slots()), at
-
-    def _slots(self) -> list[tuple[int, int]]:
-        """Grid position (row slot, column slot) of each accumulator register, in the order of the fragments."""
-        mma, layout = self.mma, self.mma.accumulator
-        down, across = self.tile.warp_rows // mma.m, self.tile.warp_columns // mma.n
-        rows, columns = len(layout.row_offsets), len(layout.column_offsets)
-        return [(i * rows + r, j * columns + c) for i in range(down) for j in range(across) for r, c in layout.slots]
+        return group_pairs(result, self.part.slots), at
 
     def _first_window(self, at: Position, count: Scalar) -> list[ir.Value]:
         """The fragments of a chain's first k slice; zeros if it has no steps."""
@@ -457,13 +444,6 @@ class _Emitter:
             either = issue_mma(mma, a, zeros_b, accumulators[at : at + size], "xor")
             accumulators[at : at + size] = issue_mma(mma, zeros_a, b, either, "xor")
             accumulators[both : both + size] = issue_mma(mma, a, b, accumulators[both : both + size], "xor")
-
-
-def _column_order(problem: ProductProblem) -> ColumnOrder:
-    """That of the matrix if there is no plain result."""
-    if problem.packed or isinstance(problem.op, bit.PlaneSearchOp):
-        return ColumnOrder()
-    return ColumnOrder.of(problem.n, element_bytes(problem.out_type.element_type))
 
 
 @dataclass(frozen=True)

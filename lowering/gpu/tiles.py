@@ -1,8 +1,8 @@
 """Tiles of kernels: as an attribute of the IR and as text, which of them a problem can have, and all there are.
 
-A tile is a record of its kernel family: `WgmmaTile` where operands come by TMA, else `MmaTile`. In the IR it is the
-attribute `tile` of the operation, {alternate, columns = 256 : i64, rows = 64 : i64, …}: fields at their defaults are
-left out, and those that are switched on are units.
+A tile is a record of its kernel family: `WgmmaTile` where operands come by TMA, else `MmaTile`; `ResidentTile`, with no
+stages, where they stay in registers. In the IR it is the attribute `tile` of the operation, {alternate, columns =
+256 : i64, rows = 64 : i64, …}: fields at their defaults are left out, and those that are switched on are units.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bitmlir.dialects.faults import tile_fault
 from bitmlir.dialects.layout import TILE_BITS, ceil_div
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tile_fault, mma_tiles
 from bitmlir.lowering.gpu.product import ProductProblem
+from bitmlir.lowering.gpu.resident_tile import ResidentTile, resident_fault, resident_tiles
 from bitmlir.lowering.gpu.top import list_registers
 from bitmlir.lowering.gpu.wgmma_tile import (
     GROUP_ROWS,
@@ -51,7 +52,7 @@ __all__ = [
     "tiles",
 ]
 
-Tile = WgmmaTile | MmaTile
+Tile = WgmmaTile | MmaTile | ResidentTile
 _LARGEST_FIELD = 4096
 _WGMMA_EXAMPLE = "rows=64,columns=256,stages=4,alternate"
 Fields = Mapping[str, int | bool]  # of a tile, without those at their defaults
@@ -65,7 +66,7 @@ def make_tile(target: Target, fields: Fields) -> Tile:
     Raises:
         InputError: a field that such tiles do not have, one that is missing, or one that is not of its type.
     """
-    family = WgmmaTile if target.copy == "tma" else MmaTile
+    family = _family(target, fields)
     known = {field.name: field for field in dataclasses.fields(family)}
     for name, value in fields.items():
         if name not in known:
@@ -80,6 +81,13 @@ def make_tile(target: Target, fields: Fields) -> Tile:
         raise InputError(f"a tile for {target.name} needs its {' and '.join(missing)}, as in {_example(target)}")
     values: dict[str, Any] = dict(fields)
     return family(**values)
+
+
+def _family(target: Target, fields: Fields) -> type[Tile]:
+    """The kernel family that fields are for."""
+    if fields.keys() == {field.name for field in dataclasses.fields(ResidentTile)}:
+        return ResidentTile
+    return WgmmaTile if target.copy == "tma" else MmaTile
 
 
 def tile_fields(tile: Tile) -> dict[str, int | bool]:
@@ -163,6 +171,8 @@ def fault_of(problem: ProductProblem, tile: Tile) -> str | None:
     """Why a tile cannot be used for a problem; None if it can."""
     if _too_many(problem, tile):
         return "the result would have more tiles than blocks can count in 31 bits"
+    if isinstance(tile, ResidentTile):
+        return resident_fault(problem, tile)
     if isinstance(tile, MmaTile):
         return mma_tile_fault(tile, problem.target, len(problem.chains), _list_registers(problem, tile))
     return _wgmma_fault(problem, tile)
@@ -272,11 +282,14 @@ _LEAST_STEPS = 2  # of a part of K
 
 
 def tiles(problem: ProductProblem, fewer_stages: bool = True) -> Iterator[Tile]:
-    """All tiles that are worth a thought for a problem, and legal; with as many stages as fit and, if asked, fewer."""
+    """All tiles that are worth a thought for a problem, and legal; with as many stages as fit and, if asked, fewer or
+    none."""
     return (tile for tile in _tiles(problem, fewer_stages) if not _too_many(problem, tile))
 
 
 def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
+    if fewer_stages:
+        yield from resident_tiles(problem)
     if problem.target.copy != "tma":
         legal = (t for t in mma_tiles(problem.target) if fault_of(problem, t) is None)
         for tile, band in itertools.product(legal, _BANDS):

@@ -52,6 +52,12 @@ FAMILIES: dict[str, tuple[str, Spec, str | None]] = {
     "mma-floats": ("sm_90", MatmulSpec(*SMALL, "u2", "i2", "bf16", residual="i8", **SCALED), None),
     "mma-batch": ("sm_90", MatmulSpec(70, 136, 1100, "u2", "i2", batch=3), None),
     "mma-groups": ("sm_90", GroupedSpec(5, 300, 136, 1100, "u2", "i2"), None),
+    "resident": ("sm_90a", MatmulSpec(70, 90, 700, "u2", "i2"), "rows=64,columns=16,warp_rows=16,warp_columns=16"),
+    "resident-bits": (
+        "sm_90",
+        MatmulSpec(70, 90, 700, "u2", "i2", "bit"),
+        "rows=32,columns=64,warp_rows=16,warp_columns=32",
+    ),
     "mma-search": ("sm_90", SearchSpec(70, 1001, 1100, "u2", "i2", count=5), None),
 }
 

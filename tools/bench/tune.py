@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -79,17 +80,22 @@ def candidates(spec: MatmulSpec | GroupedSpec | SearchSpec, target: Target) -> t
 
 
 def select(ranked: Sequence[Candidate], top: int) -> list[Candidate]:
-    """So many to measure: for two thirds the best of each shape, then variants of the shapes in turn.
+    """So many to measure: for two thirds the best of each shape, kernel families in turn; then variants of these,
+    also in turn, and the best of more shapes.
 
-    The model tells shapes apart better than the number of stages or the order of tiles.
+    The model tells shapes apart better than families, and better than the number of stages or the order of tiles.
     """
     shapes: dict[Any, list[Candidate]] = {}
     for candidate in ranked:
         shapes.setdefault(candidate.shape, []).append(candidate)
-    leading = list(shapes.values())[: max(1, -(-top * 2 // 3))]
+    families: dict[bool, list[list[Candidate]]] = {}
+    for variants in shapes.values():
+        families.setdefault("stages" in variants[0].tile, []).append(variants)
+    in_turn = [variants for group in itertools.zip_longest(*families.values()) for variants in group if variants]
+    leading = in_turn[: max(1, -(-top * 2 // 3))]
     chosen = [variants[0] for variants in leading]
-    longest = max((len(variants) for variants in leading), default=0)
-    chosen += [variants[i] for i in range(1, longest) for variants in leading if i < len(variants)]
+    chosen += [c for group in itertools.zip_longest(*(variants[1:] for variants in leading)) for c in group if c]
+    chosen += [variants[0] for variants in in_turn[len(leading) :]]
     return chosen[:top]
 
 
