@@ -9,6 +9,7 @@ __all__ = [
     "LARGEST_SIZE",
     "ROW_ALIGNMENT",
     "SMALLEST_SCALE",
+    "SWIZZLES",
     "TILE_BITS",
     "TILE_ROWS",
     "ceil_div",
@@ -22,7 +23,8 @@ LARGEST_COUNT = 32  # of columns that a search keeps for a row: a GPU's warp mer
 LARGEST_SIZE = 1 << 27  # of rows or columns: with 8 planes, row numbers still fit 31 bits
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-100, 2.0**100  # in `bit.quantise`: quotients and remainders are normal floats
 TILE_ROWS = 128  # rows of an operand that a thread block keeps together: one bit of a tile bitmap
-TILE_BITS = 1024  # elements of a row: one 128-byte line of shared memory in the TMA swizzle
+TILE_BITS = 1024  # elements of a row: one 128-byte line of shared memory in the widest swizzle
+SWIZZLES = (32, 64, TILE_BITS // 8)  # bytes that TMA and wgmma can swizzle rows over (PTX ISA, swizzling modes)
 
 
 def ceil_div(a: int, b: int) -> int:

@@ -13,7 +13,7 @@ from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import body_fault, count_fault, memref_fault, tile_fault, yield_fault
-from bitmlir.dialects.layout import BITS_PER_WORD, LARGEST_SIZE, ceil_div, tile_counts, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, LARGEST_SIZE, SWIZZLES, ceil_div, tile_counts, words_per_row
 from bitmlir.dialects.ops import (
     Attr,
     DialectOp,
@@ -431,7 +431,6 @@ def plane_search(
     return op
 
 
-_SWIZZLES = (32, 64, 128)  # bytes
 _LARGEST_BOX = 256
 
 
@@ -459,7 +458,7 @@ class TensorMapOp(DialectOp):
             return f"box must be {sizes}, but is {self.box}"
         element = ir.MemRefType(self.source.type).element_type
         width = self.box[0] * (element.width if isinstance(element, (ir.IntegerType, ir.FloatType)) else 0) // 8
-        if width not in _SWIZZLES or not all(1 <= size <= _LARGEST_BOX for size in self.box):
+        if width not in SWIZZLES or not all(1 <= size <= _LARGEST_BOX for size in self.box):
             return (
                 f"a box must be 32, 64 or 128 bytes wide and have sizes from 1 to {_LARGEST_BOX}, but is {self.box} of "
                 f"{element}"

@@ -316,7 +316,7 @@ class _Emitter:
             return [*following.carried, *values]
 
         def run_link(link: Link, carried: list[ir.Value]) -> list[ir.Value]:
-            here, accumulators = Position.of(carried[:2]), continued(carried[2:], link)
+            here, accumulators = Position.of(carried[:2]), continued(carried[2:], link.shift, link.negate)
             count = steps.count(link.first_pair, link.pairs)
             window = self._first_window(here, count)
             results = for_loop(

@@ -11,7 +11,7 @@ from mlir import ir
 from mlir.dialects import arith, vector
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, SWIZZLES, TILE_BITS, ceil_div, words_per_row
 from bitmlir.lowering.elements import Chain, Elements, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32
 from bitmlir.lowering.gpu.steps import DenseSteps, SparseSteps, Steps, TileMap, lookup
@@ -21,7 +21,6 @@ from bitmlir.lowering.vectors import as_vector, vector_of
 __all__ = ["BLOCK_BYTES", "Link", "ProductProblem", "continued", "for_each_link"]
 
 BLOCK_BYTES = TILE_BITS // 8  # of one row in one stage: 128, as wide as the widest swizzle
-_SWIZZLES = (32, 64, BLOCK_BYTES)  # bytes of a row (PTX ISA, swizzling modes)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class ProductProblem:
     @cached_property
     def swizzle(self) -> int:
         """Bytes of a row in a stage of TMA: fewer than `BLOCK_BYTES` if a row is so short. Filling costs as copying."""
-        return next((width for width in _SWIZZLES if self.row_bytes <= width), BLOCK_BYTES)
+        return next((width for width in SWIZZLES if self.row_bytes <= width), BLOCK_BYTES)
 
     @property
     def operation(self) -> str:
@@ -176,18 +175,18 @@ def for_each_link(
     return for_loop(const(0), const(len(pairs)), const(1), initial, visit)
 
 
-def continued(accumulators: Sequence[ir.Value], link: Link) -> list[ir.Value]:
-    """The accumulators shifted and with their sign changed as the link asks.
+def continued(accumulators: Sequence[ir.Value], shift: Scalar | None, negate: Scalar | None) -> list[ir.Value]:
+    """The accumulators shifted and with their sign changed as a link asks.
 
     They are handled as one vector: LLVM takes quadratic time over many scalars that are shifted alike.
     """
-    if link.shift is None and link.negate is None:
+    if shift is None and negate is None:
         return list(accumulators)
     lanes = len(accumulators)
     values = vector.from_elements(vector_of(i32(), lanes), accumulators)
-    if link.shift is not None:
-        values = arith.shli(values, as_vector(link.shift.value, lanes))
-    if link.negate is not None:
-        mask = as_vector((const(0) - link.negate).value, lanes)  # all ones to negate: (v ^ mask) − mask
+    if shift is not None:
+        values = arith.shli(values, as_vector(shift.value, lanes))
+    if negate is not None:
+        mask = as_vector((const(0) - negate).value, lanes)  # all ones to negate: (v ^ mask) − mask
         values = arith.subi(arith.xori(values, mask), mask)
     return [vector.extract(values, [], [i]) for i in range(lanes)]

@@ -27,7 +27,7 @@ from bitmlir.lowering.gpu.memory import (
     overlap_launches,
     thread_index,
 )
-from bitmlir.lowering.gpu.product import Link, ProductProblem, continued
+from bitmlir.lowering.gpu.product import ProductProblem, continued
 from bitmlir.lowering.gpu.resident_tile import (
     CHUNK_WORDS,
     ResidentTile,
@@ -162,7 +162,7 @@ class _Emitter:
         sums = [const(0).value] * len(slots) if acc is None else ungroup_pairs(acc, slots)
         for link in chain.links:
             shift, negate = (const(int(value)) if value else None for value in (link.shift, link.negate))
-            sums = continued(sums, Link(const(0), const(0), shift, negate))
+            sums = continued(sums, shift, negate)
             for lhs_plane, rhs_plane in link.pairs:
                 self._add_product(sums, lhs_plane, rhs_plane)
         return group_pairs(sums, slots)

@@ -64,10 +64,8 @@ def row_chunks(problem: ProductProblem) -> int:
     return ceil_div(problem.row_bytes, LANES_PER_ROW * CHUNK_WORDS * (BITS_PER_WORD // 8))
 
 
-def registers_needed(problem: ProductProblem, tile: ResidentTile) -> int:
+def _registers_needed(problem: ProductProblem, tile: ResidentTile) -> int:
     """Registers of a lane for its bits of all planes and for its accumulators."""
-    mma = resident_instruction(problem.target)
-    assert mma is not None
     lhs_planes, rhs_planes = (ir.MemRefType(side.type).shape[0] for side in (problem.op.lhs, problem.op.rhs))
     rows = lhs_planes * tile.warp_rows + rhs_planes * tile.warp_columns
     accumulators = tile.warp_rows * tile.warp_columns // LANES * len(problem.chains)
@@ -90,7 +88,7 @@ def resident_fault(problem: ProductProblem, tile: ResidentTile) -> str | None:
         return f"a warp's part must be a multiple of {mma.m}×{least}"
     if not 1 <= tile.warps <= _MOST_WARPS:
         return f"a block would have {tile.warps} warps, of at most {_MOST_WARPS}"
-    if (needed := registers_needed(problem, tile)) > _MOST_REGISTERS:
+    if (needed := _registers_needed(problem, tile)) > _MOST_REGISTERS:
         return f"a thread would hold {needed} registers of bits and sums, of at most {_MOST_REGISTERS}: give stages"
     return None
 

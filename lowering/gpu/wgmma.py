@@ -454,7 +454,8 @@ class _Emitter:
         def run_link(link: Link, carried: list[ir.Value]) -> list[ir.Value]:
             accumulators, *at = carried
             if link.shift is not None or link.negate is not None:
-                accumulators = join_registers(self.mma, continued(split_registers(self.mma, accumulators), link))
+                registers = split_registers(self.mma, accumulators)
+                accumulators = join_registers(self.mma, continued(registers, link.shift, link.negate))
             # The first step has none before it: it arrives at a barrier that nobody waits for. A condition in its place
             # would make LLVM peel off the first iteration, and double the code.
             nothing = offset(self.shared, self.layout.nothing, SHARED)

@@ -23,6 +23,12 @@ from bitmlir.tools.bench.report import Limits, Point, Report
 from bitmlir.tools.bench.suites import SUITES
 
 
+@pytest.fixture
+def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever measures fails."""
+    monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
+
+
 def test_a_wrong_result_ends_with_exit_code_1_and_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -55,11 +61,11 @@ def test_a_problem_that_does_not_compile_leaves_the_others_measured(
     assert measured.exact
 
 
+@pytest.mark.usefixtures("nothing_measured")
 def test_a_missing_package_is_named_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else object())
-    monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
     monkeypatch.chdir(tmp_path)
     assert cli.main(["run", "smoke", "--target", "cpu", "--plot", "x.png"]) == 1
     assert "--plot needs matplotlib: pip install 'bitmlir[bench]'" in capsys.readouterr().err
@@ -75,15 +81,14 @@ def test_a_missing_package_is_named_before_anything_is_measured(
         ("/proc/out.png", "No such file or directory"),
     ],
 )
+@pytest.mark.usefixtures("nothing_measured")
 def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(
     option: str,
     place: str,
     reason: str,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
     path = str(tmp_path / place)  # as it is, if it is absolute
@@ -93,10 +98,10 @@ def test_a_file_that_cannot_be_written_is_named_before_anything_is_measured(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.usefixtures("nothing_measured")
 def test_a_folder_without_permission_is_named_before_anything_is_measured(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
     tmp_path.chmod(0o500)
     assert cli.main(["run", "smoke", "--target", "cpu", "--json", str(tmp_path / "out.json")]) == 1
     assert "Permission denied" in capsys.readouterr().err
@@ -164,6 +169,7 @@ def test_an_interrupt_leaves_a_report_of_what_was_measured(
         (["plot", "a.json", "-"], "name ends in .png, got '-'"),
     ],
 )
+@pytest.mark.usefixtures("nothing_measured")
 def test_files_that_would_be_lost_are_wrong_usage(
     arguments: list[str],
     said: str,
@@ -171,7 +177,6 @@ def test_files_that_would_be_lost_are_wrong_usage(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(cli, "_measured", lambda *_arguments, **_named: pytest.fail("measured nevertheless"))
     monkeypatch.chdir(tmp_path)
     for name in ("a.json", "a.png"):
         Path(name).write_text(example_report().to_json())
