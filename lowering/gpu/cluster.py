@@ -8,23 +8,13 @@ from mlir.dialects import llvm, nvvm
 from bitmlir.lowering.emit import Scalar
 from bitmlir.lowering.gpu.memory import SHARED_CLUSTER, pointer
 
-__all__ = ["arrive_at", "arrive_at_cluster", "meet_cluster", "of_block", "seen_by_cluster", "wait_for_cluster"]
+__all__ = ["arrive_at", "meet_cluster", "of_block", "seen_by_cluster"]
 
 
-def meet_cluster() -> None:
-    """Wait for all threads of the cluster."""
-    arrive_at_cluster()
-    wait_for_cluster()
-
-
-def arrive_at_cluster(releases: bool = True) -> None:
-    """Say that this thread has come so far. To release what it wrote takes a fence of the whole GPU; for barriers that
-    it has made, `fence.mbarrier_init` is enough."""
+def meet_cluster(releases: bool = True) -> None:
+    """Wait for all threads of the cluster. To release what they wrote takes a fence of the whole GPU; for barriers that
+    they have made, `fence.mbarrier_init` is enough."""
     (nvvm.cluster_arrive if releases else nvvm.cluster_arrive_relaxed)()
-
-
-def wait_for_cluster() -> None:
-    """Wait until all threads of the cluster have said so."""
     nvvm.cluster_wait()
 
 

@@ -75,7 +75,10 @@ class PartialSums:
         return (warp // self._owned).equals(rank)
 
     def add_up(self, accumulators: list[ir.Value], rank: Scalar, warp: Scalar, lane: Scalar) -> list[ir.Value]:
-        """The sums over all blocks in warps that own their rows; in others, nothing of use. The cluster has met."""
+        """The sums over all blocks in warps that own their rows; in others, nothing of use.
+
+        The cluster has met, so that all have their barriers; nobody ends before it has what the others send.
+        """
         owner, first_word = warp // self._owned, lane * (_LANE_WORDS * 4)
         groups = [accumulators[i : i + _LANE_WORDS] for i in range(0, self.registers, _LANE_WORDS)]
         words = vector_of(i32(), _LANE_WORDS)

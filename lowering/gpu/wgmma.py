@@ -36,10 +36,8 @@ from bitmlir.lowering.emit import Scalar, const, for_loop, i16, i32, if_else, if
 from bitmlir.lowering.gpu.bulk_store import BulkStore
 from bitmlir.lowering.gpu.cluster import (
     arrive_at,
-    arrive_at_cluster,
     meet_cluster,
     seen_by_cluster,
-    wait_for_cluster,
 )
 from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
@@ -170,14 +168,10 @@ class _Emitter:
             if self.staging.values:
                 warps = (self.thread >= LANES) & (self.thread < LANES + _STAGERS)
                 if_then(warps, self._stage)
-            if self.tile.split > 1:
-                wait_for_cluster()
 
         def consume() -> None:
             if registers is not None:
                 set_registers(registers[1], nvvm.SetMaxRegisterAction.increase)
-            if self.tile.split > 1:
-                wait_for_cluster()  # until all have their barriers
             self._consume()
 
         if_else(self.thread < GROUP_THREADS, feed, consume)
@@ -199,12 +193,8 @@ class _Emitter:
 
         if_then(self.thread.equals(0), initialise)
         barrier()
-        if self.tile.cluster > 1:
-            arrive_at_cluster(releases=False)
-            wait_for_cluster()
-        if self.tile.split > 1:
-            # All wait before they send or end, and nobody ends before it has received.
-            arrive_at_cluster(releases=False)
+        if self.tile.blocks > 1:
+            meet_cluster(releases=False)  # all threads at once: compute-sanitizer hangs where they wait in branches
 
     def _for_each_tile(
         self, first: Position, body: Callable[[_OutputTile, _Progress], Position], alternate: bool = False

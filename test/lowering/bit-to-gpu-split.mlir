@@ -14,13 +14,13 @@
 //       CHECK:   %[[BYTES:.*]] = arith.constant 12288 : i32
 //       CHECK:   nvvm.mbarrier.arrive.expect_tx %{{.*}}, %[[BYTES]]
 //       CHECK:   nvvm.fence.mbarrier.init
+
+// All wait until the owner has its barrier, and nobody ends before it has received what others send.
+
 //       CHECK:   nvvm.cluster.arrive.relaxed
-
-// Threads that copy wait for the cluster before they end, those that multiply before they begin.
-
+//  CHECK-NEXT:   nvvm.cluster.wait
 //       CHECK:   nvvm.cp.async.bulk.tensor.shared.cluster.global
-//       CHECK:   nvvm.cluster.wait
-//       CHECK:   nvvm.cluster.wait
+//   CHECK-NOT:   nvvm.cluster
 //       CHECK:   arith.constant 4611686293305360384 : i64
 //       CHECK:   nvvm.wgmma.mma_async
 //       CHECK:   %{{.*}}:32 = scf.if
