@@ -23,7 +23,7 @@ from bitmlir.lowering.elements import Chain
 from bitmlir.lowering.gpu.memory import element_bytes
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_placement
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
-from bitmlir.lowering.gpu.resident_tile import ResidentTile, resident_placement
+from bitmlir.lowering.gpu.resident_tile import ResidentTile, resident_placement, row_chunks
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
 from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, wgmma_placement
@@ -89,12 +89,19 @@ def workload_of(problem: ProductProblem) -> Workload:
         lhs_planes=ir.MemRefType(op.lhs.type).shape[0],
         rhs_planes=ir.MemRefType(op.rhs.type).shape[0],
         chains=tuple(len(chain.pairs) for chain in problem.chains),
-        out=f"packed{_result_planes(problem)}" if problem.packed else str(problem.out_type.element_type),
+        out=_result(problem),
         reads=sum(element_bytes(ir.MemRefType(type_).element_type) for type_ in by_element),
         sparse=op.lhs_tiles is not None or op.rhs_tiles is not None,
         batch=problem.batch,
         groups=problem.groups or 0,
     )
+
+
+def _result(problem: ProductProblem) -> str:
+    """What a product leaves, as workloads name it."""
+    if isinstance(problem.op, bit.PlaneSearchOp):
+        return f"best{problem.op.count}"
+    return f"packed{_result_planes(problem)}" if problem.packed else str(problem.out_type.element_type)
 
 
 def _result_planes(problem: ProductProblem) -> int:
@@ -127,11 +134,15 @@ _SPLIT_SECONDS, _SENT_BYTES_PER_SECOND = 2.4e-6, 150e9  # that the blocks which 
 _TILE_SECONDS = 0.25e-6  # from the last product of a tile to the first one of the next, beside storing
 _GROUP_SECONDS = 0.07e-6  # for each group of rows that a block passes over on its way to a tile's
 
-# Clocks that a thread spends on an element of the result: on one of numbers, and on each plane of a code.
-_PLAIN_CLOCKS, _CODE_CLOCKS = 25.0, 20.0
+# Clocks that a thread spends on an element of the result: on one of numbers, and on each plane of a code, if the tile
+# has whole pieces of 16 bytes of each row or if it has not.
+_PLAIN_CLOCKS, _CODE_CLOCKS, _ODD_CODE_CLOCKS = 25.0, 12.0, 18.0
+_CODE_PIECE = 128  # bits
+_SUMS_SECONDS = 0.5e-6  # that a warp group takes to add up the codes of a tile by row
 _READ_CLOCKS = 47.0  # on each byte that the body reads for it alone
 _PLANE_CLOCKS = 6.0  # on each further accumulator, of planes side by side
-_SEARCH_CLOCKS = 20.0  # on a score, nearly all of which are passed over
+_SEARCH_CLOCKS, _LIST_CLOCKS = 20.0, 7.6  # on a score, nearly all of which are passed over, and for each further place
+_SHARED_LINE_COST = (0.08, 0.45)  # of the time: tiles that share cache lines of the result, if they alternate, too
 
 # The share of its rate that mma.sync reaches at most, and with each warp that multiplies: others fetch fragments.
 _BUSY, _BUSY_WARP = 0.85, 0.1
@@ -141,6 +152,9 @@ _SHARED_SHARE = 0.87  # of shared memory's rate, that ldmatrix and the copies re
 _MMA_CLOCKS, _MMA_BYTE_CLOCKS, _STORING_WARPS = 8.0, 5.0, 8
 
 _RESIDENT_WARPS = 8  # that find room on a multiprocessor with all the registers that a thread can have
+_RESIDENT_START = 0.35e-6  # seconds from such a kernel's start until its first products, without barriers
+_LINE_CLOCKS = 4.5  # that a multiprocessor takes to load what a warp asks of a cache line
+_LINE_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -148,7 +162,7 @@ class _Schedule:
     """How a kernel goes through its output tiles.
 
     main, store: seconds of a tile's main loop and of storing it. drawn: bytes that waves of tiles bring in anew, if
-    each finds nothing of the one before.
+    each finds nothing of the one before. start: seconds until the first products, if not the machine's.
     """
 
     main: float
@@ -161,6 +175,7 @@ class _Schedule:
     l2_bytes: int
     drawn: float = 0.0
     slowdown: float = 1.0
+    start: float | None = None
 
     @property
     def visible_store(self) -> float:
@@ -195,13 +210,12 @@ class CostModel:
         loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
         return traffic((op.lhs, op.rhs, op.lhs_tiles, op.rhs_tiles, *loads), (op.out, op.out_sums))
 
-    @cached_property
-    def store_clocks(self) -> float:
-        """Clocks that a thread spends on an element of the result."""
+    def store_clocks(self, columns: int) -> float:
+        """Clocks that a thread spends on an element of the result, in a tile of so many columns."""
         if isinstance(self.problem.op, bit.PlaneSearchOp):
-            return _SEARCH_CLOCKS
+            return _SEARCH_CLOCKS + _LIST_CLOCKS * (self.problem.op.count - 1)
         if self.problem.packed:
-            return _CODE_CLOCKS * _result_planes(self.problem)
+            return (_ODD_CODE_CLOCKS if columns % _CODE_PIECE else _CODE_CLOCKS) * _result_planes(self.problem)
         return _PLAIN_CLOCKS + self._read_clocks
 
     @property
@@ -223,7 +237,8 @@ class CostModel:
         schedule = self._schedule(tile)
         machine, (read, written) = self.machine, self.traffic
         main, storing = schedule.waves * schedule.main, schedule.visible_store
-        own = machine.start_seconds + main + storing
+        start = machine.start_seconds if schedule.start is None else schedule.start
+        own = start + main + storing
         cached = read <= _L2_SHARE * machine.l2_bytes
         limits = {
             "memory": (read if cached else max(read, schedule.drawn)) / machine.memory_bytes_per_second,
@@ -235,8 +250,9 @@ class CostModel:
         together = math.fsum(limit**_SHARPNESS for limit in (own, *limits.values())) ** (1 / _SHARPNESS)
         together += _DRAWN_SHARE * schedule.drawn / machine.memory_bytes_per_second
         together *= schedule.slowdown
-        before = {"launch": machine.launch_seconds} | ({"clearing": self._clearing} if self._clearing else {})
-        parts = before | {"start": machine.start_seconds, "main loop": main, "storing": storing}
+        clearing = self._clearing(tile)
+        before = {"launch": machine.launch_seconds} | ({"clearing": clearing} if clearing else {})
+        parts = before | {"start": start, "main loop": main, "storing": storing}
         return Estimate(
             operations=self.work.operations,
             read_bytes=read,
@@ -253,12 +269,12 @@ class CostModel:
             waves=schedule.waves,
         )
 
-    @property
-    def _clearing(self) -> float:
-        """Seconds that clearing memory before the launch takes: wgmma kernels have a kernel for it, others a memset."""
+    def _clearing(self, tile: Tile) -> float:
+        """Seconds that clearing memory before the launch takes: by a kernel where launches overlap, or a memset."""
         if not self.problem.zeroed:
             return 0.0
-        return _ZEROING_SECONDS if self.problem.target.copy == "tma" else self.machine.memset_seconds
+        overlaps = not isinstance(tile, MmaTile) and self.problem.target.overlaps_launches
+        return _ZEROING_SECONDS if overlaps else self.machine.memset_seconds
 
     @property
     def _finding(self) -> float:
@@ -297,11 +313,11 @@ class CostModel:
         }
         paced_by = max(paces, key=lambda name: paces[name])
         elements = tile.rows * tile.columns // GROUP_THREADS  # of a thread; the groups that share a tile take turns
-        store = elements * (self.store_clocks + _PLANE_CLOCKS * (tile.planes - 1)) / clock
+        store = elements * (self.store_clocks(tile.columns) + _PLANE_CLOCKS * (tile.planes - 1)) / clock
         if tile.split > 1:
             sent = tile.rows * columns * 4 * (tile.split - 1) // tile.split
             store = store / tile.split + _SPLIT_SECONDS + sent / _SENT_BYTES_PER_SECOND
-        store += _TILE_SECONDS
+        store += _TILE_SECONDS + (_SUMS_SECONDS if problem.packed else 0.0)
         waves, height = ceil_div(place.tiles, place.clusters), tile.rows * tile.cluster
         return _Schedule(
             main=self._finding + steps * paces[paced_by] + (links - 1) * _LINK_SECONDS,
@@ -313,8 +329,15 @@ class CostModel:
             waves=waves,
             l2_bytes=place.tiles * tile.blocks * steps * from_l2,
             drawn=waves * self._footprint(height, tile.columns, place.band, place.clusters, tile.swapped),
-            slowdown=1 + _CLUSTER_COST * (tile.blocks > 1),
+            slowdown=1 + _CLUSTER_COST * (tile.blocks > 1) + self._line_cost(tile),
         )
+
+    def _line_cost(self, tile: WgmmaTile) -> float:
+        """The share of its time that a kernel loses where neighbouring tiles write to the same cache lines."""
+        if self.problem.packed or tile.swapped or isinstance(self.problem.op, bit.PlaneSearchOp):
+            return 0.0
+        shares = tile.columns * element_bytes(self.problem.out_type.element_type) % _LINE_BYTES != 0
+        return _SHARED_LINE_COST[tile.alternate] * (shares and tile.columns < self.problem.n)
 
     def _footprint(self, rows: int, columns: int, band: int, together: int, swapped: bool = False) -> int:
         """Bytes of the operands that so many tiles cover, `band` of them one below the other."""
@@ -343,7 +366,7 @@ class CostModel:
         elements = tile.warp_rows * tile.warp_columns // LANES  # of a thread
         of_bytes = _MMA_CLOCKS + _MMA_BYTE_CLOCKS * element_bytes(problem.out_type.element_type) + self._read_clocks
         is_plain = not problem.packed and not isinstance(problem.op, bit.PlaneSearchOp)
-        store_clocks = of_bytes if is_plain else self.store_clocks
+        store_clocks = of_bytes if is_plain else self.store_clocks(tile.columns)
         steps, blocks = self._steps(problem.chains), min(tiles_in_all, machine.multiprocessors * together)
         waves = ceil_div(tiles_in_all, blocks)
         return _Schedule(
@@ -364,23 +387,26 @@ class CostModel:
         room = machine.multiprocessors * max(1, _RESIDENT_WARPS // tile.warps)
         blocks = min(tiles_in_all, room)
         together = ceil_div(blocks, machine.multiprocessors)  # blocks on a multiprocessor
-        loaded = (tile.rows * self.work.lhs_planes + tile.columns * self.work.rhs_planes) * problem.row_bytes
+        rows = tile.rows * self.work.lhs_planes + tile.columns * self.work.rhs_planes
+        chunks = row_chunks(problem)  # each a half of a line, unless rows are so short that they share one
+        lines = rows * chunks if chunks > 1 else ceil_div(rows * problem.row_bytes, _LINE_BYTES)
         operations = 2 * tile.rows * tile.columns * problem.row_bytes * 8 * sum(self.work.chains)
         unit = self._multiprocessor_operations * min(_BUSY, _BUSY_WARP * tile.warps * together)
         paces = {
             "matrix unit": operations * together / unit,
-            "link to L2": loaded * together / (machine.l2_bytes_per_clock * clock),
+            "link to L2": lines * together * _LINE_CLOCKS / clock,
         }
         elements = tile.warp_rows * tile.warp_columns // LANES  # of a thread
         return _Schedule(
             main=sum(paces.values()),  # one after the other
             paced_by=max(paces, key=lambda name: paces[name]),
-            store=elements * self.store_clocks * ceil_div(tile.warps * together, _STORING_WARPS) / clock,
+            store=elements * self.store_clocks(tile.columns) * ceil_div(tile.warps * together, _STORING_WARPS) / clock,
             alternate=False,
             tiles=tiles_in_all,
             blocks=blocks,
             waves=ceil_div(tiles_in_all, blocks),
-            l2_bytes=tiles_in_all * loaded,
+            l2_bytes=tiles_in_all * rows * problem.row_bytes,
+            start=_RESIDENT_START,
         )
 
 

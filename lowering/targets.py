@@ -38,6 +38,11 @@ class Target:
         return self.capability is not None
 
     @property
+    def overlaps_launches(self) -> bool:
+        """Whether a kernel can begin while the one before it ends (PTX ISA, griddepcontrol)."""
+        return self.capability is not None and self.capability >= (9, 0)
+
+    @property
     def forward_compatible(self) -> bool:
         """Whether the driver can recompile the PTX for later chips; not so for the chip-specific `a` targets."""
         return self.is_gpu and not self.name.endswith("a")

@@ -23,7 +23,8 @@ class Workload:
         lhs_planes, rhs_planes: bit planes of the operands.
         chains: products of two planes that share an accumulator, for each accumulator: (6,) is Horner's rule over two
             by three planes, (3, 3) its rule for each plane of lhs.
-        out: the type of the result's elements, or "packed<p>" for a packed result of p planes.
+        out: the type of the result's elements; "packed<p>" for a packed result of p planes; "best<c>" for a search that
+            keeps the best c of a row.
         reads: bytes that the epilogue reads for each element, of a residual say.
         sparse: whether an operand has a bitmap of its tiles.
         batch: so many such products at once.

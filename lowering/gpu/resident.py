@@ -51,7 +51,7 @@ def build_resident_kernel(module: ir.Block, name: str, problem: ProductProblem, 
     """Emit the kernel into a `gpu.module`'s block and say how it is launched."""
     arguments = problem.arguments()
     place = resident_placement(problem, tile)
-    overlaps = problem.target.capability is not None and problem.target.capability >= (9, 0)
+    overlaps = problem.target.overlaps_launches
 
     def emit(*pointers: ir.Value) -> None:
         if overlaps:

@@ -28,6 +28,7 @@ __all__ = [
 CHUNK_WORDS = 4  # words of a row that a lane loads at once
 _MOST_WARPS = 8  # of a block
 _MOST_REGISTERS = 200  # for bits and accumulators, of the 255 that a thread can have
+_MOST_CHUNKS = 2  # of a row: with more of them, tiles with stages are always faster on an H200
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def resident_fault(problem: ProductProblem, tile: ResidentTile) -> str | None:
 
 def resident_tiles(problem: ProductProblem) -> Iterator[ResidentTile]:
     """The tiles worth a thought for a problem, in which warps share columns; all are legal."""
+    if row_chunks(problem) > _MOST_CHUNKS:
+        return
     for warp_rows, warp_columns, down in itertools.product((16, 32), (8, 16, 32), (1, 2, 4)):
         tile = ResidentTile(down * warp_rows, warp_columns, warp_rows, warp_columns)
         if (down == 1 or tile.rows < 2 * problem.m) and resident_fault(problem, tile) is None:

@@ -282,14 +282,13 @@ _LEAST_STEPS = 2  # of a part of K
 
 
 def tiles(problem: ProductProblem, fewer_stages: bool = True) -> Iterator[Tile]:
-    """All tiles that are worth a thought for a problem, and legal; with as many stages as fit and, if asked, fewer or
-    none."""
+    """All tiles that are worth a thought for a problem, and legal: without stages, with as many as fit and, if asked,
+    with fewer."""
     return (tile for tile in _tiles(problem, fewer_stages) if not _too_many(problem, tile))
 
 
 def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
-    if fewer_stages:
-        yield from resident_tiles(problem)
+    yield from resident_tiles(problem)
     if problem.target.copy != "tma":
         legal = (t for t in mma_tiles(problem.target) if fault_of(problem, t) is None)
         for tile, band in itertools.product(legal, _BANDS):

@@ -1,5 +1,5 @@
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_90 | FileCheck %s --check-prefixes=CHECK,NATIVE
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_75 | FileCheck %s --check-prefixes=CHECK,TURING
+// RUN: bitmlir-opt %s --choose-tiles='target=sm_90 tile=rows=64,columns=64,warp_rows=32,warp_columns=32,stages=2' --bit-to-gpu=target=sm_90 | FileCheck %s --check-prefixes=CHECK,NATIVE
+// RUN: bitmlir-opt %s --choose-tiles='target=sm_75 tile=rows=64,columns=64,warp_rows=32,warp_columns=32,stages=2' --bit-to-gpu=target=sm_75 | FileCheck %s --check-prefixes=CHECK,TURING
 
 // AND where the chip has it; Turing's unit has only XOR: 2·(a & b) = (a ^ 0) + (0 ^ b) − (a ^ b), halved at the end.
 

@@ -1,4 +1,4 @@
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_80 | FileCheck %s
+// RUN: bitmlir-opt %s --choose-tiles='target=sm_80 tile=rows=64,columns=64,warp_rows=32,warp_columns=32,stages=2' --bit-to-gpu=target=sm_80 | FileCheck %s
 
 // A body is evaluated on the elements that a thread holds, two neighbouring columns at a time. What depends on the row
 // alone stays a single value, what depends on nothing is computed once. Arrays that are read by row or by column alone come

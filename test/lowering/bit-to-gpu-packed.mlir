@@ -1,5 +1,5 @@
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_80 | FileCheck %s --check-prefixes=CHECK,SM80
-// RUN: bitmlir-opt %s --bit-to-gpu=target=sm_90a | FileCheck %s --check-prefixes=CHECK,SM90A
+// RUN: bitmlir-opt %s --choose-tiles='target=sm_80 tile=rows=64,columns=64,warp_rows=32,warp_columns=32,stages=2' --bit-to-gpu=target=sm_80 | FileCheck %s --check-prefixes=CHECK,SM80
+// RUN: bitmlir-opt %s --choose-tiles='target=sm_90a tile=rows=64,columns=32,stages=4' --bit-to-gpu=target=sm_90a | FileCheck %s --check-prefixes=CHECK,SM90A
 
 // A packed result: four lanes have a word's bits, and exchange those of up to four words so that each ends with one of them,
 // which it stores. In the same way each ends with the sum of one row. Output tiles cover the padding of rows too,

@@ -53,9 +53,9 @@
 // CHECK-LABEL: func.func @product
 //       CHECK:   gpu.launch_func @kernels::@plane_pack_0
 //       CHECK:   gpu.launch_func @kernels::@plane_matmul_1
-func.func @product(%x: tensor<40x300xi8>, %w: tensor<50x300xi2, #bit.encoding<"u2">>, %scale: tensor<50xf32>,
+func.func @product(%x: tensor<40x3000xi8>, %w: tensor<50x3000xi2, #bit.encoding<"u2">>, %scale: tensor<50xf32>,
                    %bias: tensor<50xf32>) -> tensor<40x50xf32> {
-  %p = "bit.pack"(%x) : (tensor<40x300xi8>) -> tensor<40x300xi1, #bit.encoding<"bipolar">>
+  %p = "bit.pack"(%x) : (tensor<40x3000xi8>) -> tensor<40x3000xi1, #bit.encoding<"bipolar">>
   %y = "bit.matmul"(%p, %w) ({
   ^bb0(%acc: i32, %row: index, %col: index):
     %f = arith.sitofp %acc : i32 to f32
@@ -65,6 +65,6 @@ func.func @product(%x: tensor<40x300xi8>, %w: tensor<50x300xi2, #bit.encoding<"u
     %v = arith.addf %scaled, %b : f32
     gpu.yield %v : f32
   }) {operandSegmentSizes = array<i32: 1, 1, 0, 0>}
-    : (tensor<40x300xi1, #bit.encoding<"bipolar">>, tensor<50x300xi2, #bit.encoding<"u2">>) -> tensor<40x50xf32>
+    : (tensor<40x3000xi1, #bit.encoding<"bipolar">>, tensor<50x3000xi2, #bit.encoding<"u2">>) -> tensor<40x50xf32>
   return %y : tensor<40x50xf32>
 }

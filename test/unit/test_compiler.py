@@ -129,7 +129,7 @@ def test_a_failed_compilation_leaves_its_stages_and_a_command_that_reproduces_it
     def crashing(*_, **__):
         raise RuntimeError("something broke")
 
-    monkeypatch.setattr("bitmlir.lowering.bit_to_gpu.build_mma_kernel", crashing)
+    monkeypatch.setattr("bitmlir.lowering.bit_to_gpu.build_resident_kernel", crashing)
     with pytest.raises(bitmlir.CompileError, match=r"lowering to 'gpu' failed: .*something broke") as caught:
         bitmlir.compile(SPEC, target="sm_80")
     folder = Path(caught.value.folder or "")

@@ -97,7 +97,7 @@ def test_every_kind_of_launch_is_explained_in_order() -> None:
     search = compiler.lower(SearchSpec(m=4, n=300, k=200, lhs="bipolar", rhs="bipolar", count=5), get_target("sm_80"))
     packing = compiler.lower(PackSpec(16, 1000, "u4", "f32"), get_target("sm_90a"))
     problems = [launch.problem for launch in Executable(search).explain().launches]
-    assert problems == ["search 4×300×200, 1 × 1 plane → i64", "ranks 4×5"]
+    assert problems == ["search 4×300×200, 1 × 1 plane → best5", "ranks 4×5"]
     (pack,) = Executable(packing).explain().launches
     assert pack.problem == "pack 16×1000"
     assert pack.read_bytes == 16 * 1000 * 4

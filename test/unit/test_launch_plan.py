@@ -38,7 +38,7 @@ def product(x: str, w: str, result: str, value: str = "%acc", epilogue: str = ""
     return f"({{\n{YIELD}{epilogue}\ngpu.yield {value} : {element}\n}}) {{{PLAIN}}} : ({x}, {w}) -> {result}"
 
 
-X, W, OUT = BIPOLAR.format(200, 300), 'tensor<100x300xi2, #bit.encoding<"u2">>', "tensor<200x100xi32>"
+X, W, OUT = BIPOLAR.format(200, 3000), 'tensor<100x3000xi2, #bit.encoding<"u2">>', "tensor<200x100xi32>"
 ONE_PRODUCT = f"""
 func.func @scores(%x: {X} {{bit.name = "x"}}, %w: {W} {{bit.name = "w"}}) -> ({OUT} {{bit.name = "y"}}) {{
   %y = "bit.matmul"(%x, %w) {product(X, W, OUT)}
@@ -51,14 +51,14 @@ def test_one_product_is_one_launch() -> None:
     plan = plan_of(ONE_PRODUCT, "sm_80")
     assert (plan.name, plan.target) == ("scores", "sm_80")
     assert plan.arguments == (
-        Value("x", "packed", (200, 300), {"planes": "x.planes", "sums": "x.sums"}, encoding="bipolar"),
-        Value("w", "packed", (100, 300), {"planes": "w.planes", "sums": "w.sums"}, encoding="u2"),
+        Value("x", "packed", (200, 3000), {"planes": "x.planes", "sums": "x.sums"}, encoding="bipolar"),
+        Value("w", "packed", (100, 3000), {"planes": "w.planes", "sums": "w.sums"}, encoding="u2"),
     )
     assert plan.results == (Value("y", "array", (200, 100), {"values": "y.values"}, dtype="i32"),)
     assert plan.buffers == (
-        Buffer("x.planes", "i32", (1, 200, 12)),
+        Buffer("x.planes", "i32", (1, 200, 96)),
         Buffer("x.sums", "i32", (200,)),
-        Buffer("w.planes", "i32", (2, 100, 12)),
+        Buffer("w.planes", "i32", (2, 100, 96)),
         Buffer("w.sums", "i32", (100,)),
         Buffer("y.values", "i32", (200, 100)),
     )
@@ -80,14 +80,14 @@ def test_hopper_takes_tensor_maps() -> None:
     assert isinstance(first, TensorMap)
     assert isinstance(second, TensorMap)
     assert (first.buffer, second.buffer) == ("x.planes", "w.planes")
-    least_that_holds_a_row = 16  # words: 300 bits
-    assert (first.box[0], first.box[2]) == (second.box[0], second.box[2]) == (least_that_holds_a_row, 1)
+    a_row_of_the_swizzle = 32  # words
+    assert (first.box[0], first.box[2]) == (second.box[0], second.box[2]) == (a_row_of_the_swizzle, 1)
     assert first.box[1] % 64 == 0
     assert set(others) == {"y.values", "w.sums"}
 
 
 BATCH = """
-!x = tensor<3x20x300xi1, #bit.encoding<"bipolar">>
+!x = tensor<3x20x3000xi1, #bit.encoding<"bipolar">>
 !y = tensor<3x20x20xi1, #bit.encoding<"bipolar">>
 func.func @batch(%x: !x {bit.name = "x"}) -> (!y {bit.name = "y"}) {
   %y = "bit.matmul"(%x, %x) ({
@@ -104,9 +104,9 @@ func.func @batch(%x: !x {bit.name = "x"}) -> (!y {bit.name = "y"}) {
 @pytest.mark.parametrize("target", ["cpu", "sm_80", "sm_90a"])
 def test_a_batch_keeps_its_dimension_in_values_and_buffers(target: str) -> None:
     plan = plan_of(BATCH, target)
-    assert [(value.kind, value.shape) for value in plan.arguments] == [("packed", (3, 20, 300))]
+    assert [(value.kind, value.shape) for value in plan.arguments] == [("packed", (3, 20, 3000))]
     assert [(value.kind, value.shape) for value in plan.results] == [("packed", (3, 20, 20))]
-    assert plan.buffer("x.planes").shape == (1, 3, 20, 12)
+    assert plan.buffer("x.planes").shape == (1, 3, 20, 96)
     assert plan.buffer("x.sums").shape == (3, 20)
     assert plan.buffer("y.planes").shape == (1, 3, 20, 4)
     last = plan.steps[-1]
@@ -246,7 +246,7 @@ def test_an_operand_that_is_used_twice_has_a_tensor_map_for_each_side() -> None:
 
 
 def test_a_tile_bitmap_says_what_it_covers() -> None:
-    tiles, out = "tensor<2x1x1xi1>", OUT
+    tiles, out = "tensor<2x1x3xi1>", OUT
     body = product(X, f"{W}, {tiles}", out).replace("1, 1, 0, 0", "1, 1, 0, 1")
     source = f"""
 func.func @f(%x: {X}, %w: {W}, %tiles: {tiles} {{bit.name = "of_w"}}) -> {out} {{
@@ -255,7 +255,7 @@ func.func @f(%x: {X}, %w: {W}, %tiles: {tiles} {{bit.name = "of_w"}}) -> {out} {
 }}
 """
     plan = plan_of(source, "sm_90a")
-    assert plan.arguments[2] == Value("of_w", "tiles", (100, 300), {"tiles": "of_w.tiles"}, encoding="u2")
+    assert plan.arguments[2] == Value("of_w", "tiles", (100, 3000), {"tiles": "of_w.tiles"}, encoding="u2")
     assert plan.buffer("of_w.tiles") == Buffer("of_w.tiles", "i32", (2, 1, 1))
     (launch,) = plan.steps
     assert isinstance(launch, Launch)
@@ -264,10 +264,10 @@ func.func @f(%x: {X}, %w: {W}, %tiles: {tiles} {{bit.name = "of_w"}}) -> {out} {
 
 def test_several_results_keep_their_order() -> None:
     source = f"""
-func.func @f(%x: {X}) -> (tensor<200x300xi8> {{bit.name = "values"}}, tensor<200x200xi32> {{bit.name = "gram"}}) {{
+func.func @f(%x: {X}) -> (tensor<200x3000xi8> {{bit.name = "values"}}, tensor<200x200xi32> {{bit.name = "gram"}}) {{
   %g = "bit.matmul"(%x, %x) {product(X, X, "tensor<200x200xi32>")}
-  %v = "bit.unpack"(%x) : ({X}) -> tensor<200x300xi8>
-  return %v, %g : tensor<200x300xi8>, tensor<200x200xi32>
+  %v = "bit.unpack"(%x) : ({X}) -> tensor<200x3000xi8>
+  return %v, %g : tensor<200x3000xi8>, tensor<200x200xi32>
 }}
 """
     plan = plan_of(source, "sm_80")
