@@ -288,7 +288,7 @@ class CostModel:
     @cached_property
     def _multiprocessor_operations(self) -> float:
         """Operations a second of one multiprocessor."""
-        return self.machine.operations_per_second / self.machine.multiprocessors
+        return self.machine.operations_per_second / self.problem.target.multiprocessors
 
     def _schedule(self, tile: Tile) -> _Schedule:
         if isinstance(tile, ResidentTile):
@@ -350,7 +350,8 @@ class CostModel:
     def _mma_schedule(self, tile: MmaTile) -> _Schedule:
         problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
         tiles_in_all = mma_placement(problem, tile).tiles
-        together = max(1, min(tile.blocks, tiles_in_all // machine.multiprocessors))  # blocks on a multiprocessor
+        multiprocessors = problem.target.multiprocessors
+        together = max(1, min(tile.blocks, tiles_in_all // multiprocessors))  # blocks on a multiprocessor
         warps = tile.consumers * together
         fragments = tile.consumers * (tile.warp_rows + tile.warp_columns) * BLOCK_BYTES
         unit = self._multiprocessor_operations * min(_BUSY, _BUSY_WARP * warps)
@@ -367,7 +368,7 @@ class CostModel:
         of_bytes = _MMA_CLOCKS + _MMA_BYTE_CLOCKS * element_bytes(problem.out_type.element_type) + self._read_clocks
         is_plain = not problem.packed and not isinstance(problem.op, bit.PlaneSearchOp)
         store_clocks = of_bytes if is_plain else self.store_clocks(tile.columns)
-        steps, blocks = self._steps(problem.chains), min(tiles_in_all, machine.multiprocessors * together)
+        steps, blocks = self._steps(problem.chains), min(tiles_in_all, multiprocessors * together)
         waves = ceil_div(tiles_in_all, blocks)
         return _Schedule(
             main=self._finding + steps * paces[paced_by],
@@ -382,11 +383,12 @@ class CostModel:
         )
 
     def _resident_schedule(self, tile: ResidentTile) -> _Schedule:
-        problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
+        problem, clock = self.problem, self.machine.clock_hz
         tiles_in_all = resident_placement(problem, tile).tiles
-        room = machine.multiprocessors * max(1, _RESIDENT_WARPS // tile.warps)
+        multiprocessors = problem.target.multiprocessors
+        room = multiprocessors * max(1, _RESIDENT_WARPS // tile.warps)
         blocks = min(tiles_in_all, room)
-        together = ceil_div(blocks, machine.multiprocessors)  # blocks on a multiprocessor
+        together = ceil_div(blocks, multiprocessors)  # blocks on a multiprocessor
         rows = tile.rows * self.work.lhs_planes + tile.columns * self.work.rhs_planes
         chunks = row_chunks(problem)  # each a half of a line, unless rows are so short that they share one
         lines = rows * chunks if chunks > 1 else ceil_div(rows * problem.row_bytes, _LINE_BYTES)

@@ -16,7 +16,7 @@ class Machine:
     Attributes:
         name: a card with this chip. measured: whether the numbers are measured on it, or else taken from what its maker
             published.
-        multiprocessors, clock_hz: of the card.
+        clock_hz: of its multiprocessors; a target says how many there are.
         operations_per_second: of the matrix unit, on bits.
         memory_bytes_per_second: of device memory, read or written.
         l2_bytes: size of the L2 cache. l2_bytes_per_clock: what a multiprocessor gets of it at most.
@@ -31,7 +31,6 @@ class Machine:
 
     name: str
     measured: bool
-    multiprocessors: int
     clock_hz: float
     operations_per_second: float
     memory_bytes_per_second: float
@@ -55,7 +54,6 @@ def _h200(operations_per_second: float) -> Machine:
     return Machine(
         "NVIDIA H200",
         True,
-        132,
         1.98e9,
         operations_per_second,
         4.15e12,
@@ -71,15 +69,15 @@ def _h200(operations_per_second: float) -> Machine:
 MACHINES: Mapping[str, Machine] = MappingProxyType(
     {
         # Turing and Ampere architecture whitepapers: 1-bit rates are four times those of 4 bits.
-        "sm_75": Machine("GeForce RTX 2080 Ti", False, 68, 1.545e9, 1.72e15, 0.616e12, int(5.5 * _MB)),
-        "sm_80": Machine("NVIDIA A100", False, 108, 1.41e9, 4.99e15, 1.94e12, 40 * _MB),
-        "sm_86": Machine("GeForce RTX 3090", False, 82, 1.695e9, 2.27e15, 0.936e12, 6 * _MB),
-        "sm_89": Machine("GeForce RTX 4090", False, 128, 2.52e9, 5.28e15, 1.008e12, 72 * _MB),
+        "sm_75": Machine("GeForce RTX 2080 Ti", False, 1.545e9, 1.72e15, 0.616e12, int(5.5 * _MB)),
+        "sm_80": Machine("NVIDIA A100", False, 1.41e9, 4.99e15, 1.94e12, 40 * _MB),
+        "sm_86": Machine("GeForce RTX 3090", False, 1.695e9, 2.27e15, 0.936e12, 6 * _MB),
+        "sm_89": Machine("GeForce RTX 4090", False, 2.52e9, 5.28e15, 1.008e12, 72 * _MB),
         "sm_90": _h200(10.2e15),
         "sm_90a": _h200(15.5e15),
         # No 1-bit unit: the rates are those of the 8-bit unit, which is used in its place.
-        "sm_100a": Machine("NVIDIA B200", False, 148, 1.965e9, 4.5e15, 8.0e12, 126 * _MB),
-        "sm_120": Machine("GeForce RTX 5090", False, 170, 2.41e9, 0.838e15, 1.79e12, 96 * _MB),
+        "sm_100a": Machine("NVIDIA B200", False, 1.965e9, 4.5e15, 8.0e12, 126 * _MB),
+        "sm_120": Machine("GeForce RTX 5090", False, 2.41e9, 0.838e15, 1.79e12, 96 * _MB),
     }
 )
 """Target → the machine that programs for it are judged on."""

@@ -102,7 +102,7 @@ class WgmmaTile:
 
     @property
     def stage_bytes(self) -> int:
-        """Bytes that TMA brings for one stage."""
+        """Bytes of shared memory that one stage takes."""
         return (self.rows + self.instruction_columns) * BLOCK_BYTES
 
     @property

