@@ -44,7 +44,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "arith.minnumf": np.fmin,
 }
 _COMPARED = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge)
-_NOTHING = {"nvvm.griddepcontrol", "nvvm.bar.warp.sync", "llvm.return", "scf.yield"}
+_NOTHING = {"nvvm.griddepcontrol", "nvvm.bar.warp.sync", "llvm.return"}
 
 
 class InterpretedProgram:
@@ -66,8 +66,9 @@ class InterpretedProgram:
                 every[step.buffer].fill(0)
                 continue
             arrays = [every[str(name)] for name in step.arguments]
+            written = [np.zeros(array.nbytes, bool) for array in arrays]
             for number in range(step.grid[0]):
-                _Block(arrays, number, step.grid[0], step.block[0]).run(self._kernels[step.kernel])
+                _Block(arrays, written, number, step.grid[0], step.block[0]).run(self._kernels[step.kernel])
         return every
 
 
@@ -107,6 +108,7 @@ class _Block:
     """One block of a launch while it runs."""
 
     arrays: list[np.ndarray]
+    written: list[np.ndarray]  # bytes of them, by plain stores of this launch
     number: int
     count: int
     threads: int
@@ -305,11 +307,11 @@ class _Block:
         size = data.shape[1]
         buffers, places = self._places(address, size, active)
         for buffer in np.unique(buffers):
-            at, written = places[buffers == buffer], data[active][buffers == buffer]
-            self.bytes[buffer][at[:, None] + np.arange(size)] = written
-            assert (self.bytes[buffer][at[:, None] + np.arange(size)] == written).all(), (
-                "threads store different values"
-            )
+            at, new = places[buffers == buffer][:, None] + np.arange(size), data[active][buffers == buffer]
+            stays = ~self.written[buffer][at] | (self.bytes[buffer][at] == new)
+            self.bytes[buffer][at], self.written[buffer][at] = new, True
+            assert stays.all(), "warps or blocks store different values"
+            assert (self.bytes[buffer][at] == new).all(), "threads store different values"
 
     def _llvm_load(self, op: ir.Operation, address: np.ndarray, active: np.ndarray) -> np.ndarray:
         type_ = op.results[0].type

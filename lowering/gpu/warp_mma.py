@@ -5,6 +5,7 @@ Source: PTX ISA, section on mma.sync.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mlir import ir
@@ -36,7 +37,8 @@ class WarpPart:
         if problem.packed or isinstance(problem.op, bit.PlaneSearchOp):
             return WarpPart(mma, rows, columns, ColumnOrder())
         order = ColumnOrder.of(problem.n, element_bytes(problem.out_type.element_type))
-        return WarpPart(mma, rows, columns, ColumnOrder(min(order.groups, columns // mma.n)))
+        # As many groups as divide the part: a power of two, as the order's are.
+        return WarpPart(mma, rows, columns, ColumnOrder(math.gcd(order.groups, columns // mma.n)))
 
     @property
     def row_offsets(self) -> list[int]:

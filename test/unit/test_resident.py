@@ -38,6 +38,9 @@ CASES: dict[str, tuple[str, MatmulSpec, str]] = {
     "packed bits of a batch": ("sm_75", MatmulSpec(33, 70, 300, "bipolar", "bipolar", "bit", batch=3), "16,32,8,32"),
     "packed planes": ("sm_90a", MatmulSpec(33, 70, 1000, "u2", "bipolar", "u4", column_scale=True), "16,32,16,32"),
     "eight packed planes": ("sm_80", MatmulSpec(35, 40, 200, "u2", "bipolar", "u8", column_scale=True), "64,32,32,32"),
+    "three groups of columns": ("sm_90a", MatmulSpec(20, 48, 128, "bipolar", "u2"), "16,24,16,24"),
+    "five, of halves": ("sm_80", MatmulSpec(20, 96, 300, "u2", "i2", "f16", column_scale=True), "16,40,16,40"),
+    "six, of int16": ("sm_90a", MatmulSpec(20, 96, 300, "u2", "i2", "i16"), "32,48,16,48"),
     "a batch": ("sm_90a", MatmulSpec(20, 30, 300, "u2", "bipolar", batch=3), "16,16,16,16"),
 }
 
