@@ -9,7 +9,9 @@ from typing import Any
 
 from bitmlir.dialects.layout import LARGEST_SIZE
 
-__all__ = ["Workload"]
+__all__ = ["KINDS", "Workload"]
+
+KINDS = ("matmul", "search")
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Workload:
 
     Attributes:
         target: the name of the chip's target.
-        kind: "matmul" or "search".
+        kind: of `KINDS`.
         m, n, k: rows of lhs, rows of rhs, elements of a row.
         lhs_planes, rhs_planes: bit planes of the operands.
         chains: products of two planes that share an accumulator, for each accumulator: (6,) is Horner's rule over two
@@ -90,6 +92,10 @@ class Workload:
             value = getattr(work, field.name)
             if field.type in ("int", "str", "bool") and type(value).__name__ != field.type:
                 raise TypeError(f"{field.name} must be of type {field.type}, but is {value!r}")
+        if work.kind not in KINDS:
+            raise ValueError(f"kind must be {' or '.join(KINDS)}, but is {work.kind!r}")
+        if (work.kind == "search") != work.out.startswith("best"):
+            raise ValueError(f"a {work.kind} has no result {work.out!r}: those of searches are best1, best2, …")
         sizes = (work.m, work.n, work.k, work.lhs_planes, work.rhs_planes, work.batch, *work.chains)
         if not all(type(size) is int and 1 <= size <= LARGEST_SIZE for size in sizes):
             raise ValueError(f"sizes must be whole numbers from 1 to {LARGEST_SIZE}, but are {sizes}")
