@@ -131,7 +131,7 @@ class Explanation:
 
     def __str__(self) -> str:
         numbers = "measured" if self.measured else "as its maker says"
-        head = f"for {self.target}, with the numbers of an {self.machine} ({numbers})"
+        head = f"for {self.target}, with the numbers of the {self.machine} ({numbers})"
         return "\n".join([head, *map(str, self.launches)])
 
 

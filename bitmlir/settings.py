@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import platformdirs
 
 from bitmlir.dialects.errors import InputError
 
-__all__ = ["Settings", "settings", "table"]
+__all__ = ["Settings", "is_debugging", "settings", "table"]
 
 
 def _path(text: str) -> Path:
@@ -80,14 +80,31 @@ def settings() -> Settings:
     return Settings(**{f.name: _read(**f.metadata) for f in fields(Settings) if os.environ.get(f.metadata["name"])})
 
 
-def table() -> list[tuple[str, str, str]]:
-    """A row for each variable: its name, its value now (default included), and its meaning.
+def is_debugging() -> bool:
+    """Whether BITMLIR_DEBUG asks for all details, whatever the other variables hold.
 
     Raises:
-        InputError: a variable's value is not of its type.
+        InputError: it holds something else than 0 or 1.
     """
-    now = settings()
-    return [(f.metadata["name"], _show(getattr(now, f.name)), f.metadata["meaning"]) for f in fields(Settings)]
+    (field_,) = (f for f in fields(Settings) if f.name == "debug")
+    return bool(os.environ.get(field_.metadata["name"])) and _read(**field_.metadata)
+
+
+def table() -> list[tuple[str, str, str]]:
+    """A row for each variable: its name, its value now (default included) and its meaning; of a wrong value, what is
+    expected."""
+    return [(f.metadata["name"], _shown(f), f.metadata["meaning"]) for f in fields(Settings)]
+
+
+def _shown(variable: Field[Any]) -> str:
+    name = variable.metadata["name"]
+    given = os.environ.get(name)
+    if not given:
+        return _show(getattr(Settings(), variable.name))
+    try:
+        return _show(variable.metadata["parse"](given))
+    except ValueError as expected:
+        return f"{given!r}: expected {expected}"
 
 
 def _read(name: str, parse: Callable[[str], Any], meaning: str) -> Any:

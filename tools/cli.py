@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bitmlir import __version__
 from bitmlir.dialects.errors import BitmlirError, CompileError, PipelineError, TargetError
 from bitmlir.dialects.files import write_whole
-from bitmlir.settings import settings
+from bitmlir.settings import is_debugging
 
 if TYPE_CHECKING:
     import click
@@ -52,7 +52,7 @@ def run_tool(name: str, body: Callable[[], int]) -> int:
     """Run a tool's body; whatever it raises becomes a message on stderr and an exit code."""
     debug = False
     try:
-        debug = settings().debug
+        debug = is_debugging()
         level = logging.DEBUG if debug else logging.WARNING
         logging.basicConfig(format=f"{name}: %(levelname)s: %(message)s", level=level)
         return body()
@@ -96,7 +96,7 @@ def run_command(name: str, command: click.Command, argv: Sequence[str] | None = 
             print(f"{name}: error: not enough memory to run the program: {error}", file=sys.stderr)
             return BAD_INPUT
         except CompileError as error:  # the input was valid: what we made of it was not
-            if settings().debug:
+            if is_debugging():
                 traceback.print_exc()
             print(f"{name}: error: {error}", file=sys.stderr)
             return OUR_FAULT

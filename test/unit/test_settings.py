@@ -91,6 +91,13 @@ def test_the_table_has_a_row_with_name_value_and_meaning_for_each_field(monkeypa
     assert all(meaning for _, _, meaning in rows)
 
 
+def test_the_table_shows_a_wrong_value_with_what_is_expected(monkeypatch):
+    monkeypatch.setenv("BITMLIR_CACHE", "maybe")
+    values = {name: value for name, value, _ in table()}
+    assert values["BITMLIR_CACHE"] == "'maybe': expected 0 or 1"
+    assert values["BITMLIR_DEBUG"] == "0"
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings().debug = True  # type: ignore[misc]
