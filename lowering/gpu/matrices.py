@@ -66,12 +66,12 @@ class Placement:
         extent: tuple[int, int],
         size: tuple[int, int],
         band: int,
-        resident: int,
+        at_once: int,
     ) -> Placement:
-        """The placement of tiles of a size over an extent, rows by columns; `resident` clusters find room at once."""
+        """The placement of tiles of a size over an extent, rows by columns; `at_once` clusters find room at a time."""
         down, across = ceil_div(extent[0], size[0]), ceil_div(extent[1], size[1])
         tiles = _most_tiles(problem, down, across, size[0])
-        return Placement(down, across, min(band, down), min(tiles, resident), tiles)
+        return Placement(down, across, min(band, down), min(tiles, at_once), tiles)
 
     @property
     def is_persistent(self) -> bool:

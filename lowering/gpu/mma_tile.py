@@ -158,8 +158,8 @@ def group_rows(layout: FragmentLayout | None) -> int:
 def mma_placement(problem: ProductProblem, tile: MmaTile) -> Placement:
     """Who takes which tile of a product: each block every so many."""
     size = (tile.rows, tile.columns)
-    resident = problem.target.multiprocessors * tile.blocks
-    return Placement.over(problem, (problem.m, problem.covered_columns), size, tile.band, resident)
+    at_once = problem.target.multiprocessors * tile.blocks
+    return Placement.over(problem, (problem.m, problem.covered_columns), size, tile.band, at_once)
 
 
 @dataclass(frozen=True)

@@ -107,4 +107,4 @@ def resident_tiles(problem: ProductProblem) -> Iterator[ResidentTile]:
 def resident_placement(problem: ProductProblem, tile: ResidentTile) -> Placement:
     """Who takes which tile of a product: a block each."""
     extent, size = (problem.m, problem.covered_columns), (tile.rows, tile.columns)
-    return Placement.over(problem, extent, size, band=1, resident=1 << 31)
+    return Placement.over(problem, extent, size, band=1, at_once=1 << 31)

@@ -55,6 +55,7 @@ __all__ = [
 Tile = WgmmaTile | MmaTile | ResidentTile
 _LARGEST_FIELD = 4096
 _WGMMA_EXAMPLE = "rows=64,columns=256,stages=4,alternate"
+_RESIDENT_EXAMPLE = "rows=32,columns=16,warp_rows=16,warp_columns=16"
 Fields = Mapping[str, int | bool]  # of a tile, without those at their defaults
 
 # --- as fields, text and attribute ------------------------------------------------------------------
@@ -72,22 +73,28 @@ def make_tile(target: Target, fields: Fields) -> Tile:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f": expected {', '.join(known)}"
-            raise InputError(f"a tile for {target.name} has no field '{name}'{hint}")
+            raise InputError(f"a tile for {target.name}{_kind(family)} has no field '{name}'{hint}")
         is_switch, came = known[name].type == "bool", type(value)
+        if value is True and not is_switch:
+            raise InputError(f"the field '{name}' of a tile needs a number, as in {_example(target, family)}")
         if came is not (bool if is_switch else int) or (not is_switch and not 0 <= value <= _LARGEST_FIELD):
             expected = "a switch" if is_switch else f"a whole number up to {_LARGEST_FIELD}"
             raise InputError(f"the field '{name}' of a tile must be {expected}, but is {value!r}")
     if missing := [n for n, field in known.items() if field.default is dataclasses.MISSING and n not in fields]:
-        raise InputError(f"a tile for {target.name} needs its {' and '.join(missing)}, as in {_example(target)}")
+        needs = f"needs its {' and '.join(missing)}, as in {_example(target, family)}"
+        raise InputError(f"a tile for {target.name}{_kind(family)} {needs}")
     values: dict[str, Any] = dict(fields)
     return family(**values)
 
 
 def _family(target: Target, fields: Fields) -> type[Tile]:
-    """The kernel family that fields are for."""
-    if fields.keys() == {field.name for field in dataclasses.fields(ResidentTile)}:
+    """The kernel family that fields are for: tiles whose warps have parts, but that have no stages, are resident."""
+    parts = {"warp_rows", "warp_columns"} & fields.keys()
+    if parts and not (fields.keys() - {field.name for field in dataclasses.fields(ResidentTile)}):
         return ResidentTile
-    return WgmmaTile if target.copy == "tma" else MmaTile
+    if target.copy == "tma":
+        return ResidentTile if parts else WgmmaTile
+    return MmaTile
 
 
 def tile_fields(tile: Tile) -> dict[str, int | bool]:
@@ -124,8 +131,15 @@ def parse_tile(target: Target, text: str) -> Tile:
     return make_tile(target, parse_fields(text, _example(target)))
 
 
-def _example(target: Target) -> str:
-    """A tile of the target's kernel family, to show how one is written."""
+def _kind(family: type[Tile]) -> str:
+    """What tells a family from the target's other one."""
+    return " without stages" if family is ResidentTile else ""
+
+
+def _example(target: Target, family: type[Tile] | None = None) -> str:
+    """A tile of a kernel family, or of the target's main one, to show how one is written."""
+    if family is ResidentTile:
+        return _RESIDENT_EXAMPLE
     return _WGMMA_EXAMPLE if target.copy == "tma" else tile_text(mma_tiles(target)[0])
 
 

@@ -49,7 +49,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
 // -----
 
 func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
-  // expected-error @below {{the field 'rows' of a tile must be a whole number up to 4096, but is True}}
+  // expected-error @below {{the field 'rows' of a tile needs a number, as in rows=64,columns=256,stages=4,alternate}}
   "bit.plane_matmul"(%x, %x, %out) ({
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
