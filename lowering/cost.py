@@ -20,6 +20,7 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import TILE_BITS, ceil_div
 from bitmlir.lowering.elements import Chain
+from bitmlir.lowering.gpu.matrices import Placement
 from bitmlir.lowering.gpu.memory import element_bytes
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_placement
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
@@ -153,7 +154,7 @@ _MMA_CLOCKS, _MMA_BYTE_CLOCKS, _STORING_WARPS = 8.0, 5.0, 8
 
 _RESIDENT_WARPS = 8  # that find room on a multiprocessor with all the registers that a thread can have
 _RESIDENT_START = 0.35e-6  # seconds from such a kernel's start until its first products, without barriers
-_LINE_CLOCKS = 4.5  # that a multiprocessor takes to load what a warp asks of a cache line
+_LINE_CLOCKS, _LONG_LINE_CLOCKS = 3.0, 5.0  # to load what a warp asks of a cache line, of rows of one load and of more
 _LINE_BYTES = 128
 
 
@@ -318,7 +319,7 @@ class CostModel:
             sent = tile.rows * columns * 4 * (tile.split - 1) // tile.split
             store = store / tile.split + _SPLIT_SECONDS + sent / _SENT_BYTES_PER_SECOND
         store += _TILE_SECONDS + (_SUMS_SECONDS if problem.packed else 0.0)
-        waves, height = ceil_div(place.tiles, place.clusters), tile.rows * tile.cluster
+        waves = ceil_div(place.tiles, place.clusters)
         return _Schedule(
             main=self._finding + steps * paces[paced_by] + (links - 1) * _LINK_SECONDS,
             paced_by=paced_by,
@@ -328,7 +329,7 @@ class CostModel:
             blocks=place.clusters * tile.blocks,
             waves=waves,
             l2_bytes=place.tiles * tile.blocks * steps * from_l2,
-            drawn=waves * self._footprint(height, tile.columns, place.band, place.clusters, tile.swapped),
+            drawn=waves * self._drawn_by(tile, place),
             slowdown=1 + _CLUSTER_COST * (tile.blocks > 1) + self._line_cost(tile),
         )
 
@@ -339,17 +340,26 @@ class CostModel:
         shares = tile.columns * element_bytes(self.problem.out_type.element_type) % _LINE_BYTES != 0
         return _SHARED_LINE_COST[tile.alternate] * (shares and tile.columns < self.problem.n)
 
-    def _footprint(self, rows: int, columns: int, band: int, together: int, swapped: bool = False) -> int:
-        """Bytes of the operands that so many tiles cover, `band` of them one below the other."""
-        planes = (self.work.lhs_planes, self.work.rhs_planes)
-        row_planes, column_planes = reversed(planes) if swapped else planes
-        down = min(band, together)
-        covered = down * rows * row_planes + ceil_div(together, down) * columns * column_planes
-        return covered * self.problem.row_bytes
+    def _drawn_by(self, tile: WgmmaTile, place: Placement) -> int:
+        """Bytes that a wave of tiles brings in; where it does not fit in L2, each chain brings in rhs for itself."""
+        lhs, rhs = self._footprint(tile.rows * tile.cluster, tile.columns, place, place.clusters, tile.swapped)
+        chains = 1 if tile.planes > 1 or lhs + rhs <= _L2_SHARE * self.machine.l2_bytes else len(self.work.chains)
+        return lhs + chains * rhs
+
+    def _footprint(
+        self, rows: int, columns: int, place: Placement, together: int, swapped: bool = False
+    ) -> tuple[int, int]:
+        """Bytes of lhs and of rhs that so many tiles cover which follow each other in the placement."""
+        across = min(ceil_div(together, place.band), place.across)
+        of_rows, of_columns = min(ceil_div(together, across), place.down) * rows, across * columns
+        lhs, rhs = (of_columns, of_rows) if swapped else (of_rows, of_columns)
+        row_bytes = self.problem.row_bytes
+        return lhs * self.work.lhs_planes * row_bytes, rhs * self.work.rhs_planes * row_bytes
 
     def _mma_schedule(self, tile: MmaTile) -> _Schedule:
         problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
-        tiles_in_all = mma_placement(problem, tile).tiles
+        place = mma_placement(problem, tile)
+        tiles_in_all = place.tiles
         multiprocessors = problem.target.multiprocessors
         together = max(1, min(tile.blocks, tiles_in_all // multiprocessors))  # blocks on a multiprocessor
         warps = tile.consumers * together
@@ -379,7 +389,7 @@ class CostModel:
             blocks=blocks,
             waves=waves,
             l2_bytes=tiles_in_all * steps * tile.stage_bytes,
-            drawn=waves * self._footprint(tile.rows, tile.columns, tile.band, blocks),
+            drawn=waves * sum(self._footprint(tile.rows, tile.columns, place, blocks)),
         )
 
     def _resident_schedule(self, tile: ResidentTile) -> _Schedule:
@@ -392,11 +402,12 @@ class CostModel:
         rows = tile.rows * self.work.lhs_planes + tile.columns * self.work.rhs_planes
         chunks = row_chunks(problem)  # each a half of a line, unless rows are so short that they share one
         lines = rows * chunks if chunks > 1 else ceil_div(rows * problem.row_bytes, _LINE_BYTES)
+        line_clocks = _LINE_CLOCKS if chunks == 1 else _LONG_LINE_CLOCKS
         operations = 2 * tile.rows * tile.columns * problem.row_bytes * 8 * sum(self.work.chains)
         unit = self._multiprocessor_operations * min(_BUSY, _BUSY_WARP * tile.warps * together)
         paces = {
             "matrix unit": operations * together / unit,
-            "link to L2": lines * together * _LINE_CLOCKS / clock,
+            "link to L2": lines * together * line_clocks / clock,
         }
         elements = tile.warp_rows * tile.warp_columns // LANES  # of a thread
         return _Schedule(
