@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.plan import Plan
 from bitmlir.spec import MatmulSpec
+from bitmlir.tools.bench.tune import Candidate
 
 POISON = 0xA5  # what results hold before a run
 GUARD_BYTES = 256  # before and after each result, to be left alone
@@ -114,6 +115,16 @@ def packing_arguments(rng: np.random.Generator, spec: PackSpec, x: np.ndarray) -
     if encoding.has_row_zeros:
         given["zeros"] = rng.integers(0, 2**encoding.bits, spec.rows).astype(np.int32)
     return given
+
+
+def by_structure(found: Sequence[Candidate]) -> list[list[Candidate]]:
+    """The tiles of each structure, in the order in which they come; a structure is more than the sizes of a kernel."""
+    names = ("rows", "warp_rows", "blocks", "alternate", "cluster", "split", "swapped")
+    groups: dict[Hashable, list[Candidate]] = {}
+    for candidate in found:
+        structure = tuple(item for item in candidate.tile.items() if item[0] in names)
+        groups.setdefault(("stages" in candidate.tile, structure), []).append(candidate)
+    return list(groups.values())
 
 
 def product_text(

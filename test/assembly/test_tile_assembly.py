@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
 import pytest
-from support import assembled
+from support import assembled, by_structure
 
 from bitmlir.assembler import find_assembler, resources
 from bitmlir.grouped_spec import GroupedSpec
@@ -32,23 +32,14 @@ OTHERS: dict[str, Spec] = {  # the same structures with more around them: of the
     "search by another order": SearchSpec(100, 20001, 1024, "bipolar", "bipolar", count=32, score="hamming"),
     "search for one": SearchSpec(300, 70001, 1024, "bipolar", "u2"),
 }
+FEW_BITS: dict[str, Spec] = {  # for tiles without stages
+    "few bits": MatmulSpec(100, 200, 900, "u2", "i2"),
+    "few bits, packed": MatmulSpec(33, 300, 1000, "u2", "bipolar", "u4", column_scale=True, batch=2),
+    "few bits, zero points": MatmulSpec(70, 90, 400, "u4@row", "u4", "f32", row_scale=True, bias=True),
+}
 FAVOURITES = 3
 MOST_SPILLED = {"sm_90a": 0, "sm_80": 32, "sm_75": 0, "sm_100a": 0}
 """Bytes that kernels of a target may spill: the widest of mma.sync put addresses aside while they multiply."""
-
-
-def structure(candidate: Candidate) -> Hashable:
-    """What makes kernels differ in more than sizes."""
-    names = ("rows", "warp_rows", "blocks", "alternate", "cluster", "split", "swapped")
-    return tuple(item for item in candidate.tile.items() if item[0] in names)
-
-
-def by_structure(found: list[Candidate]) -> list[list[Candidate]]:
-    """The candidates of each structure, in the order in which they come."""
-    groups: dict[Hashable, list[Candidate]] = {}
-    for candidate in found:
-        groups.setdefault(structure(candidate), []).append(candidate)
-    return list(groups.values())
 
 
 def instruction_columns(candidate: Candidate) -> int:
@@ -77,9 +68,15 @@ def favourites(found: list[Candidate]) -> Iterator[Candidate]:
     yield from islice((group[0] for group in by_structure(found)), FAVOURITES)
 
 
+def without_stages(found: list[Candidate]) -> Iterator[Candidate]:
+    """Of kernels that keep their operands in registers, the extremes."""
+    yield from extremes([candidate for candidate in found if "stages" not in candidate.tile])
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     samples = [(name, spec, extremes) for name, spec in PRODUCTS.items()]
     samples += [(name, spec, favourites) for name, spec in OTHERS.items()]
+    samples += [(name, spec, without_stages) for name, spec in FEW_BITS.items()]
     metafunc.parametrize(
         ("spec", "target", "tile"),
         [

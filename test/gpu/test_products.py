@@ -30,6 +30,7 @@ TARGETS = FAST + EMULATED
 
 KINDS = ["u3", "u2@1", "u2@row", "i3", "bipolar", "bipolar2", "ternary"]  # one of each kind of encoding
 SMALL, ODD = (17, 33, 65), (255, 257, 1023)
+DEEP = (17, 33, 2100)  # too deep for kernels that keep operands in registers
 
 
 @pytest.fixture
@@ -68,17 +69,26 @@ def floats(rng: np.random.Generator, size: int) -> np.ndarray:
 # --- encodings -------------------------------------------------------------------------------------
 
 
+Sizes = tuple[int, int, int]
+
+
+@pytest.mark.parametrize("sizes", [SMALL, DEEP])
 @pytest.mark.parametrize(("lhs", "rhs"), list(product(KINDS, repeat=2)))
-def test_every_kind_of_encoding_multiplies_with_every_other(rng: np.random.Generator, lhs: str, rhs: str) -> None:
-    given, expected = operands(rng, SMALL, lhs, rhs)
-    same(run_on_gpu(lower_for_gpu(MatmulSpec(*SMALL, lhs, rhs), "sm_90a"), given)["result"], expected)
+def test_every_kind_of_encoding_multiplies_with_every_other(
+    rng: np.random.Generator, lhs: str, rhs: str, sizes: Sizes
+) -> None:
+    given, expected = operands(rng, sizes, lhs, rhs)
+    same(run_on_gpu(lower_for_gpu(MatmulSpec(*sizes, lhs, rhs), "sm_90a"), given)["result"], expected)
 
 
+@pytest.mark.parametrize("sizes", [SMALL, DEEP])
 @pytest.mark.parametrize("target", ["sm_90", *EMULATED])
 @pytest.mark.parametrize(("lhs", "rhs"), list(zip(KINDS, KINDS[1:] + KINDS[:1], strict=True)))
-def test_other_targets_multiply_all_kinds_too(rng: np.random.Generator, lhs: str, rhs: str, target: str) -> None:
-    given, expected = operands(rng, SMALL, lhs, rhs)
-    same(run_on_gpu(lower_for_gpu(MatmulSpec(*SMALL, lhs, rhs), target), given)["result"], expected)
+def test_other_targets_multiply_all_kinds_too(
+    rng: np.random.Generator, lhs: str, rhs: str, target: str, sizes: Sizes
+) -> None:
+    given, expected = operands(rng, sizes, lhs, rhs)
+    same(run_on_gpu(lower_for_gpu(MatmulSpec(*sizes, lhs, rhs), target), given)["result"], expected)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -108,7 +118,9 @@ def test_extreme_values_reach_the_ends_of_int32(name: str, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 300, 128), (300, 1, 129), SMALL, ODD, (64, 64, 1024), (65, 63, 1025)])
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1), (1, 300, 128), (300, 1, 129), SMALL, ODD, (64, 64, 1024), (65, 63, 1025), DEEP, (300, 1, 2049)]
+)
 def test_small_and_odd_shapes(rng: np.random.Generator, sizes: tuple[int, int, int], target: str) -> None:
     given, expected = operands(rng, sizes, "bipolar", "u2")
     same(run_on_gpu(lower_for_gpu(MatmulSpec(*sizes, "bipolar", "u2"), target), given)["result"], expected)

@@ -111,6 +111,12 @@ def test_two_thirds_of_what_is_selected_are_different_shapes() -> None:
     assert tune.select(ranked[:2], 12) == list(ranked[:2])
 
 
+def test_tiles_with_and_without_stages_are_selected_in_turn() -> None:
+    _, ranked = tune.candidates(MatmulSpec(64, 512, 512, "u2", "bipolar"), HOPPER)
+    staged = ["stages" in candidate.tile for candidate in tune.select(ranked, 12)]
+    assert staged[:8] == [False, True] * 4
+
+
 def test_the_fastest_tile_is_kept_with_all_timings() -> None:
     result = tuned(FakeBench())
     assert not result.is_wrong
