@@ -65,7 +65,14 @@ _DATABASE = 1 << 20  # rows to search
 
 _SUITES = (
     Suite("square", "±1 × ±1, from 1024³ to 16384³, int32 and packed bits", _products(_CUBES, _SIGNS, ("i32", "bit"))),
-    Suite("deep", "±1 × ±1 with deep K, 8192²×65536", _products([(_SIDE, _SIDE, _DEEP)], _SIGNS, ("i32", "bit"))),
+    Suite(
+        "deep",
+        "±1 × ±1 with deep K, 8192²×65536; with few tiles, 512² and 256²×65536",
+        (
+            *_products([(_SIDE, _SIDE, _DEEP)], _SIGNS, ("i32", "bit")),
+            *_products([(512, 512, _DEEP), (256, 256, _DEEP)], _SIGNS, ("i32",)),
+        ),
+    ),
     Suite(
         "any-width",
         "w1a2, w2a2, w1a4, w4a4 at 8192³, f16 scaled by column",
