@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,7 @@ from bitmlir.spec_fields import whole_number
 __all__ = ["BoundCall", "Executable", "load"]
 
 _log = logging.getLogger("bitmlir")
+_IMAGE_RANK = 4
 
 
 def load(path: str | os.PathLike[str]) -> Executable:
@@ -247,7 +249,7 @@ class BoundCall:
         else:
             buffers = {name: as_numpy(array, name) for name, array in read.items()}
             buffers |= {name: _host_target(array, name) for name, array in written.items()}
-        self._bound = program.bind(buffers)
+        self._bound = program.bind({name: _in_rows(executable.plan, name, array) for name, array in buffers.items()})
         self._run: Callable[[Any], None] = self._bound.run
         self._collectors = [_collector(value, out, self._bound.buffers, into_host, example) for value, out in outs]
 
@@ -344,6 +346,7 @@ def _result_parts(value: Value, out: Any) -> dict[str, Any]:
     if out is None:
         return {}
     if value.kind != "packed":
+        _require_image_shape(value, out)
         parts = {"values": out}
     elif isinstance(out, Packed):
         parts = _arrays_of(value, out, f"out for {value.name}")
@@ -357,10 +360,20 @@ def _result_parts(value: Value, out: Any) -> dict[str, Any]:
 def _host_results(plan: Plan, written: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Those arrays for results that are in host memory, checked as a program on the CPU would check them."""
     arrays = {name: as_writable(array, name) for name, array in written.items() if not is_device_array(array)}
+    arrays = {name: _in_rows(plan, name, array) for name, array in arrays.items()}
     for name, array in arrays.items():
         require_host_array(plan.buffer(name), array, is_written=True)
     require_apart({name: (array.ctypes.data, array.nbytes) for name, array in arrays.items()})
     return arrays
+
+
+def _in_rows(plan: Plan, name: str, array: Any) -> Any:
+    """The same memory as the program has it: pixels of images are rows there. What is not dense is left to others."""
+    shape = plan.buffer(name).shape
+    if array.shape == shape or math.prod(array.shape) != math.prod(shape):
+        return array
+    dense = not isinstance(array, np.ndarray) or array.flags.c_contiguous
+    return array.reshape(shape) if dense else array
 
 
 def _host_target(array: Any, name: str) -> np.ndarray:
@@ -396,7 +409,11 @@ def _result(value: Value, arrays: Mapping[str, Any], example: Any, is_on_host: b
     if is_on_host:
         arrays = {part: np.array(array) for part, array in arrays.items()}
     if value.kind != "packed":
-        return like(arrays["values"], example)
+        return like(arrays["values"].reshape(value.shape), example)
+    *rows, _ = value.shape
+    planes = arrays["planes"]
+    shapes = {"planes": (planes.shape[0], *rows, planes.shape[-1]), "sums": tuple(rows), "zeros": tuple(rows)}
+    arrays = {part: array.reshape(shapes[part]) for part, array in arrays.items()}
     arrays = {**arrays, "planes": arrays["planes"].view(np.uint32)}
     if not is_on_host:
         arrays = {part: like(array, example) for part, array in arrays.items()}
@@ -465,6 +482,7 @@ def _array(value: Value, given: Any) -> Any:
     assert value.dtype is not None
     dtype = numpy_dtype(value.dtype)
     if is_device_array(given):
+        _require_image_shape(value, given)
         return given
     array = as_numpy(given, value.name)
     if array.ndim and array.shape != value.shape:
@@ -476,6 +494,12 @@ def _array(value: Value, given: Any) -> Any:
     if array.dtype != dtype:
         array = (_as_integers if dtype.kind == "i" else _as_floats)(array, dtype, value.name)
     return np.ascontiguousarray(np.broadcast_to(array, value.shape))
+
+
+def _require_image_shape(value: Value, array: Any) -> None:
+    """Check the shape of images, whose buffer has their pixels as rows: of other arrays it is checked there."""
+    if len(value.shape) == _IMAGE_RANK and (shape := getattr(array, "shape", value.shape)) != value.shape:
+        raise ShapeError(f"{value.name} must have the shape {value.shape}, got {tuple(shape)}")
 
 
 def _require_truth_values(array: np.ndarray, name: str) -> None:

@@ -16,6 +16,42 @@ module {
       %2 = irdl.any_of(%0, %1) 
       irdl.parameters(name: %2)
     }
+    irdl.operation @conv2d {
+      %0 = irdl.any
+      %1 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1)
+      %2 = irdl.any
+      irdl.results(result: %2)
+      %3 = irdl.any
+      %4 = irdl.any
+      %5 = irdl.any
+      irdl.attributes {"stride" = %3, "padding" = %4, "dilation" = %5}
+      %6 = irdl.is i32 
+      %7 = irdl.is index 
+      %8 = irdl.is index 
+      %9 = irdl.is index 
+      %10 = irdl.is index 
+      %11 = irdl.region(%6, %7, %8, %9, %10) with size 1
+      irdl.regions(epilogue: %11)
+    }
+    irdl.operation @plane_patches {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.operands(planes: %0, sums: %1, out: %2, out_sums: %3)
+      %4 = irdl.any
+      irdl.attributes {"window" = %4}
+    }
+    irdl.operation @plane_edge_sums {
+      %0 = irdl.any
+      %1 = irdl.any
+      irdl.operands(sums: %0, out: %1)
+      %2 = irdl.any
+      %3 = irdl.any
+      %4 = irdl.any
+      irdl.attributes {"scale" = %2, "offset" = %3, "window" = %4}
+    }
     irdl.operation @plane_matmul {
       %0 = irdl.any
       %1 = irdl.any

@@ -18,6 +18,8 @@ from __future__ import annotations
 from mlir import ir
 
 from bitmlir.dialects.bit_dialect import dialect, order_name
+from bitmlir.dialects.conv_ops import Conv2dOp, conv2d
+from bitmlir.dialects.plane_conv_ops import PlaneEdgeSumsOp, PlanePatchesOp, window_attribute, window_in
 from bitmlir.dialects.plane_ops import (
     PlaneGroupedMatmulOp,
     PlaneMatmulOp,
@@ -48,13 +50,16 @@ from bitmlir.dialects.tensor_ops import (
 from bitmlir.dialects.types import bitwise_name, encoding_in, encoding_of, packed_type, require_encoding, tiles_shape
 
 __all__ = [
+    "Conv2dOp",
     "GroupedMatmulOp",
     "MatmulOp",
     "PackOp",
+    "PlaneEdgeSumsOp",
     "PlaneGroupedMatmulOp",
     "PlaneMatmulOp",
     "PlaneOp",
     "PlanePackOp",
+    "PlanePatchesOp",
     "PlaneProduct",
     "PlaneProductOp",
     "PlaneRanksOp",
@@ -65,6 +70,7 @@ __all__ = [
     "TensorMapOp",
     "UnpackOp",
     "bitwise_name",
+    "conv2d",
     "dialect",
     "encoding_in",
     "encoding_of",
@@ -80,6 +86,8 @@ __all__ = [
     "search",
     "threshold",
     "tiles_shape",
+    "window_attribute",
+    "window_in",
 ]
 
 

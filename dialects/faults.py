@@ -44,8 +44,14 @@ _LOWER_BOUNDS = ("arith.maximumf", "arith.maxnumf")
 _UPPER_BOUNDS = ("arith.minimumf", "arith.minnumf")
 
 
-def packed_fault(type_: ir.Type, name: str, may_be_batch: bool = False) -> str | None:
-    """What keeps a type from being that of a packed matrix, or of a batch of them."""
+_RANKS = {2: "two", 3: "three", 4: "four"}
+
+
+def packed_fault(
+    type_: ir.Type, name: str, may_be_batch: bool = False, ranks: tuple[int, ...] | None = None
+) -> str | None:
+    """What keeps a type from being that of a packed matrix, or of a batch of them; or of a tensor with so many sizes."""
+    ranks = ranks or ((2, 3) if may_be_batch else (2,))
     try:
         encoding = encoding_of(type_)
     except InputError as error:
@@ -53,7 +59,7 @@ def packed_fault(type_: ir.Type, name: str, may_be_batch: bool = False) -> str |
     if encoding is None:
         return f'{name} must be a packed matrix, tensor<MxKxi<p>, #bit.encoding<"name">>, but is {type_}'
     shaped = ir.RankedTensorType(type_)
-    ranks, sizes = ((2, 3), "two or three static sizes") if may_be_batch else ((2,), "two static sizes")
+    sizes = f"{' or '.join(_RANKS[rank] for rank in ranks)} static sizes"
     if shaped.rank not in ranks or not shaped.has_static_shape or min(shaped.shape) < 1:
         return f"{name} must have {sizes} of at least 1, but is {type_}"
     if max(shaped.shape) > LARGEST_SIZE:
@@ -132,12 +138,17 @@ def tile_fault(tile: ir.Attribute | None) -> str | None:
     return None
 
 
-def body_fault(block: ir.Block, reads: str, sizes: Sequence[int], products: bool = False) -> str | None:
+_PLACES = ("row", "column", "batch")
+
+
+def body_fault(
+    block: ir.Block, reads: str, sizes: Sequence[int], products: bool = False, words: Sequence[str] = _PLACES
+) -> str | None:
     """Why a block does not compute one element of a result.
 
     reads: the operation by which it may read arrays. sizes: how many rows and columns there are, and matrices if it is
     a batch; the block's arguments are the places in these, after an accumulator if there are no products. products:
-    whether `bit.plane_product` may stand in it.
+    whether `bit.plane_product` may stand in it. words: what the places are called.
     """
     expected = [*([] if products else ["i32"]), *["index"] * len(sizes)]
     if (types := [str(argument.type) for argument in block.arguments]) != expected:
@@ -148,7 +159,7 @@ def body_fault(block: ir.Block, reads: str, sizes: Sequence[int], products: bool
     for op in operations[:-1]:
         name = op.operation.name
         if name == reads:
-            if fault := _read_fault(op, block, sizes):
+            if fault := _read_fault(op, block, sizes, words):
                 return fault
         elif name in _ELEMENTWISE_MATH or name.startswith("arith."):
             if fault := _element_operation_fault(op) or _operand_fault(op):
@@ -158,11 +169,10 @@ def body_fault(block: ir.Block, reads: str, sizes: Sequence[int], products: bool
     return None
 
 
-def _read_fault(op: ir.OpView, block: ir.Block, sizes: Sequence[int]) -> str | None:
+def _read_fault(op: ir.OpView, block: ir.Block, sizes: Sequence[int], words: Sequence[str]) -> str | None:
     """What is wrong with reading an array: the kind of index, or elements that are not there."""
     name, (array, *indices) = op.operation.name, op.operation.operands
-    words = ("row", "column", "batch")[: len(sizes)]
-    axes = list(zip(block.arguments[-len(sizes) :], words, sizes, strict=True))
+    axes = list(zip(block.arguments[-len(sizes) :], words, sizes, strict=False))
     for index, size in zip(indices, ir.ShapedType(array.type).shape, strict=True):
         axis = next(((word, count) for argument, word, count in axes if index == argument), None)
         constant = constant_of(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,6 +15,7 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.faults import ELEMENTS
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
+from bitmlir.dialects.window import Axis, Window
 from bitmlir.lowering.passes import Pass, fail
 from bitmlir.lowering.schedule import (
     Negate,
@@ -27,6 +29,9 @@ from bitmlir.lowering.schedule import (
 from bitmlir.lowering.targets import Target, get_target
 
 __all__ = ["BitDecompose"]
+
+_IMAGE_RANK = 4  # of a tensor of images, and of filters
+_MOST_PATCH_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -106,24 +111,31 @@ class _Row:
 
 
 _Product = bit.MatmulOp | bit.GroupedMatmulOp | bit.SearchOp
+_WithEpilogue = _Product | bit.Conv2dOp
 
 
 def _i32() -> ir.Type:
     return ir.IntegerType.get_signless(32)
 
 
-def _part_types(type_: ir.Type, tiles: bool) -> dict[str, ir.MemRefType]:
-    """The memrefs that carry a tensor, by part."""
+def _part_types(type_: ir.Type, tiles: bool, is_filter: bool = False) -> dict[str, ir.MemRefType]:
+    """The memrefs that carry a tensor, by part. Pixels of images are rows; those of a filter are one row together."""
     shaped = ir.RankedTensorType(type_)
     encoding = bit.encoding_of(type_)
+    *rows, k = shaped.shape or [1]
+    if shaped.rank == _IMAGE_RANK:
+        rows = [math.prod(rows)]
     if encoding is None:
         if not tiles:
-            return {"values": ir.MemRefType.get(shaped.shape, shaped.element_type)}
-        planes, rows, k_tiles = shaped.shape
-        return {"tiles": ir.MemRefType.get([planes, rows, ceil_div(k_tiles, BITS_PER_WORD)], _i32())}
-    *rows, k = shaped.shape
+            sizes = [*rows, k] if shaped.rank == _IMAGE_RANK else shaped.shape
+            return {"values": ir.MemRefType.get(sizes, shaped.element_type)}
+        planes, row_tiles, k_tiles = shaped.shape
+        return {"tiles": ir.MemRefType.get([planes, row_tiles, ceil_div(k_tiles, BITS_PER_WORD)], _i32())}
+    words = words_per_row(k)
+    filters = shaped.shape[0] if is_filter else 1
+    whole = [filters, rows[0] // filters * words] if is_filter else [*rows, words]
     parts = {
-        "planes": ir.MemRefType.get([encoding.bits, *rows, words_per_row(k)], _i32()),
+        "planes": ir.MemRefType.get([encoding.bits, *whole], _i32()),
         "sums": ir.MemRefType.get(rows, _i32()),
     }
     if encoding.has_row_zeros:
@@ -157,7 +169,7 @@ class _Decomposition:
             if value.type.encoding is None and str(value.type.element_type) not in ("i1", *ELEMENTS):
                 fail(self.function, f"'{name}' must have elements of i1, {', '.join(ELEMENTS)}, but is {value.type}")
             covered = self._covered_by(value)
-            for part, type_ in _part_types(value.type, covered is not None).items():
+            for part, type_ in self._parts_of(value).items():
                 types.append(type_)
                 attributes.append(_part_attributes(name, part, covered or value, is_result, self._default(value)))
         location = self.function.location
@@ -166,7 +178,7 @@ class _Decomposition:
             new.arg_attrs = attributes
             memrefs = iter(new.add_entry_block().arguments)
         for value, _, _ in entries:
-            parts = {p: next(memrefs) for p in _part_types(value.type, self._covered_by(value) is not None)}
+            parts = {part: next(memrefs) for part in self._parts_of(value)}
             self.values[value] = self._carried(value, parts)
         with ir.InsertionPoint(new.entry_block):
             for op in operations[:-1]:
@@ -219,6 +231,22 @@ class _Decomposition:
                         return operand
         return None
 
+    def _parts_of(self, value: ir.Value) -> dict[str, ir.MemRefType]:
+        """The memrefs that carry a value, by part."""
+        return _part_types(value.type, self._covered_by(value) is not None, self._is_filter(value))
+
+    def _is_filter(self, value: ir.Value) -> bool:
+        """Whether convolutions take a value as their filters."""
+        users = [use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner for use in value.uses]
+        convolutions = [user for user in users if isinstance(user, bit.Conv2dOp) and user.rhs == value]
+        if not convolutions:
+            return False
+        if len(convolutions) != len(users) or any(c.lhs == value for c in convolutions):
+            fail(convolutions[0], "filters cannot be used for something else: give them as an argument of their own")
+        if not isinstance(value, ir.BlockArgument):
+            fail(convolutions[0], "filters must be an argument of the function, packed beforehand")
+        return True
+
     def _carried(self, value: ir.Value, parts: dict[str, ir.Value]) -> _Packed | ir.Value:
         encoding = bit.encoding_of(value.type)
         if encoding is None:
@@ -239,6 +267,8 @@ class _Decomposition:
     def _lower(self, op: ir.OpView) -> None:
         if isinstance(op, (bit.MatmulOp, bit.GroupedMatmulOp)):
             self._matmul(op)
+        elif isinstance(op, bit.Conv2dOp):
+            self._conv2d(op)
         elif isinstance(op, bit.SearchOp):
             self._search(op)
         elif isinstance(op, (bit.PackOp, bit.QuantiseOp)):
@@ -300,6 +330,48 @@ class _Decomposition:
         )
         bit.PlaneRanksOp(keys=keys, values=values, columns=columns, order=op.order)
 
+    def _conv2d(self, op: bit.Conv2dOp) -> None:
+        """Patches of the images times filters. By AND, to which what lies outside the images adds nothing."""
+        lhs, rhs, window = self.values[op.lhs], self.values[op.rhs], op.window
+        (filters, row_words), images = ir.MemRefType(rhs.planes.type).shape[1:], lhs.shape[0]
+        places = images * math.prod(window.places)
+        if places * row_words * lhs.encoding.bits * (BITS_PER_WORD // 8) >= _MOST_PATCH_BYTES:
+            fail(op, "the patches of all images would take 8 GiB or more: take fewer images at a time")
+        self._check_range(op, lhs, rhs, "and")
+        attribute = bit.window_attribute(window)
+        patches = memref.alloc(ir.MemRefType.get([lhs.encoding.bits, places, row_words], _i32()), [], [])
+        sums = memref.alloc(ir.MemRefType.get([places], _i32()), [], [])
+        bit.PlanePatchesOp(planes=lhs.planes, sums=lhs.sums, out=patches, out_sums=sums, window=attribute)
+        edges = None
+        if lhs.encoding.offset:
+            edges = memref.alloc(ir.MemRefType.get([len(window.classes), filters], _i32()), [], [])
+            offset = rhs.encoding.offset * rhs.shape[-1]
+            bit.PlaneEdgeSumsOp(sums=rhs.sums, out=edges, scale=rhs.encoding.scale, offset=offset, window=attribute)
+        out = self._result(op.result)
+        packed = isinstance(out, _Packed)
+        bit.plane_matmul(
+            patches,
+            rhs.planes,
+            out.planes if packed else out,
+            out_sums=out.sums if packed else None,
+            out_encoding=out.encoding if packed else None,
+            k=row_words * BITS_PER_WORD,
+            bitwise="and",
+            body=functools.partial(self._conv_body, op, sums, edges),
+        )
+
+    def _conv_body(
+        self, op: bit.Conv2dOp, sums: ir.Value, edges: ir.Value | None, row: ir.Value, col: ir.Value
+    ) -> ir.Value:
+        """One element of a convolution: as of a product, but for what taps outside the image would have added."""
+        lhs, rhs = self.values[op.lhs], self.values[op.rhs]
+        acc = _schedule(lhs.encoding, rhs.encoding)
+        c = correction(lhs.encoding, rhs.encoding, "and", 0)
+        by_row = _times(lambda: memref.load(sums, [row]), c.lhs_sums)
+        by_edge = _times(lambda: _edge_sum(edges, op.window, row, col), lhs.encoding.offset)
+        acc = _plain(_sum(_times(lambda: acc, c.acc), by_row, by_edge))
+        return self._epilogue(op, acc, row, col)
+
     def _operation(self, op: _Product, sparse: bool) -> str:
         """The bit operation by which the target computes a product."""
         lhs, rhs = self.values[op.lhs], self.values[op.rhs]
@@ -322,9 +394,9 @@ class _Decomposition:
         acc = _correct(acc, lhs.row_at(row, number), rhs.row_at(col, number), operation)
         return self._epilogue(op, acc, row, col, *number)
 
-    def _check_range(self, op: _Product, lhs: _Packed, rhs: _Packed, operation: str) -> None:
+    def _check_range(self, op: _WithEpilogue, lhs: _Packed, rhs: _Packed, operation: str) -> None:
         """A unit that has only XOR yields twice the sum of ANDs, which must fit before it is halved."""
-        k = lhs.shape[-1]
+        k = math.prod(rhs.shape[1:]) if isinstance(op, bit.Conv2dOp) else lhs.shape[-1]
         emulated = operation not in self.target.operations
         if not emulated and not correction(lhs.encoding, rhs.encoding, operation, k).halve:
             return
@@ -338,9 +410,15 @@ class _Decomposition:
                 f"has only XOR and needs one bit more: split the product along K into parts of at most {limit}",
             )
 
-    def _epilogue(self, op: _Product, acc: ir.Value, *places: ir.Value) -> ir.Value:
+    def _epilogue(self, op: _WithEpilogue, acc: ir.Value, *places: ir.Value) -> ir.Value:
         """Clone the epilogue onto the corrected accumulator, reading memrefs instead of tensors."""
-        mapping: dict[ir.Value, ir.Value] = dict(zip(op.epilogue.arguments, (acc, *places), strict=True))
+        if isinstance(op, bit.Conv2dOp):
+            row, col = places
+            image, y, x, channel = list(op.epilogue.arguments)[1:]
+            arguments = [acc, *_pixel(op.window, row, [image, y, x]), col]
+        else:
+            arguments = [acc, *places]
+        mapping: dict[ir.Value, ir.Value] = dict(zip(op.epilogue.arguments, arguments, strict=True))
         operations = list(op.epilogue.operations)
         for inner in operations[:-1]:
             operands = [mapping.get(v, self.values.get(v, v)) for v in inner.operation.operands]
@@ -350,7 +428,10 @@ class _Decomposition:
                         fail(inner, "an epilogue can read only plain tensors, but this is a tile bitmap")
                     if isinstance(operands[0], _Packed):
                         fail(inner, "an epilogue can read only plain tensors, but this is a packed matrix")
-                    mapping[inner.operation.results[0]] = memref.load(operands[0], operands[1:])
+                    at = operands[1:]
+                    if isinstance(op, bit.Conv2dOp) and len(at) == _IMAGE_RANK:
+                        at = list(places)
+                    mapping[inner.operation.results[0]] = memref.load(operands[0], at)
                     continue
             clone = inner.operation.clone()
             for index, value in enumerate(operands):
@@ -358,6 +439,47 @@ class _Decomposition:
             mapping.update(zip(inner.operation.results, clone.operation.results, strict=True))
         (yielded,) = operations[-1].operation.operands
         return mapping.get(yielded, self.values.get(yielded, yielded))
+
+
+def _pixel(window: Window, row: ir.Value, wanted: Sequence[ir.Value]) -> list[ir.Value]:
+    """Image, y and x of a row of the result, where something uses them."""
+    height, width = window.places
+    index = ir.IndexType.get()
+
+    def part(divisor: int, size: int | None) -> ir.Value:
+        value = arith.divui(row, arith.constant(index, divisor)) if divisor > 1 else row
+        return value if size is None else arith.remui(value, arith.constant(index, size))
+
+    parts = ((height * width, None), (width, height), (1, width))
+    is_used = [any(_is_arithmetic(use.owner) for use in value.uses) for value in wanted]
+    return [part(*given) if used else row for given, used in zip(parts, is_used, strict=True)]
+
+
+def _is_arithmetic(op: ir.Operation | ir.OpView) -> bool:
+    return op.operation.name != "tensor.extract"
+
+
+def _edge_sum(edges: ir.Value | None, window: Window, row: ir.Value, col: ir.Value) -> ir.Value:
+    """What the taps inside the image add up to, of the filter `col` at the place `row`."""
+    assert edges is not None
+    height, width = window.places
+    place = arith.index_cast(_i32(), row)
+    y = arith.remui(arith.divui(place, _constant(width)), _constant(height))
+    x = arith.remui(place, _constant(width))
+
+    def read(number: int) -> ir.Value:
+        return memref.load(edges, [arith.constant(ir.IndexType.get(), number), col])
+
+    def chosen(axis: Axis, at: ir.Value, value: Callable[[int], ir.Value]) -> ir.Value:
+        """The value for the class that a place is of."""
+        result = value(0)
+        for number, first in list(enumerate(axis.first_places))[1:]:
+            reached = arith.cmpi(arith.CmpIPredicate.uge, at, _constant(first))
+            result = arith.select(reached, value(number), result)
+        return result
+
+    across = len(window.columns.classes)
+    return chosen(window.rows, y, lambda i: chosen(window.columns, x, lambda j: read(i * across + j)))
 
 
 def _largest_planes(encoding: Encoding) -> int:

@@ -43,6 +43,12 @@ def _launch(op: bit.PlaneOp, target: Target) -> dict[str, Any]:
     elif isinstance(op, bit.PlaneUnpackOp):
         kind, matrix = "unpack", op.out
         read, written = traffic((op.planes, op.zeros), (op.out,))
+    elif isinstance(op, bit.PlanePatchesOp):
+        kind, matrix = "patches", op.out
+        read, written = traffic((op.planes, op.sums), (op.out, op.out_sums))
+    elif isinstance(op, bit.PlaneEdgeSumsOp):
+        kind, matrix = "edge sums", op.out
+        read, written = traffic((op.sums,), (op.out,))
     else:
         kind, matrix = "ranks", op.values
         read, written = traffic((op.keys,), (op.values, op.columns))

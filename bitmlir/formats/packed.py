@@ -102,8 +102,8 @@ class Packed:
             array([[ 1,  1, -1]], dtype=int8)
         """
         encoding, planes = Encoding.parse(encoding), np.ascontiguousarray(as_numpy(planes, "planes"))
-        if planes.ndim not in (3, 4):
-            expected = "3 dimensions [planes, rows, words] or 4 [planes, batch, rows, words]"
+        if planes.ndim not in (3, 4, 5):
+            expected = "3 dimensions [planes, rows, words], 4 [planes, batch, rows, words] or 5 for images"
             raise ShapeError(f"planes must have {expected}, got shape {planes.shape}")
         shape = (*planes.shape[1:-1], k)
         require_layout(planes, "planes", np.uint32, _planes_shape(shape, encoding))
@@ -194,8 +194,9 @@ def pack(x: Any, encoding: str | Encoding, zeros: Any = None, *, name: str = "x"
         (array([5, 1], dtype=uint32), array([4], dtype=int32))
     """
     encoding, values = Encoding.parse(encoding), as_numpy(x, name)
-    if values.ndim not in (2, 3):
-        raise ShapeError(f"{name} must have 2 dimensions [rows, k] or 3 [batch, rows, k], got shape {values.shape}")
+    if values.ndim not in (2, 3, 4):
+        expected = "2 dimensions [rows, k], 3 [batch, rows, k] or 4 [images, height, width, channels]"
+        raise ShapeError(f"{name} must have {expected}, got shape {values.shape}")
     shape = values.shape
     planes = np.empty(_planes_shape(shape, encoding), np.uint32)
     values = as_integers(values, name)
@@ -365,10 +366,10 @@ def _require_zeros_iff_row(zeros: Any, encoding: Encoding) -> None:
 
 def _planes_shape(shape: tuple[int, ...], encoding: Encoding) -> tuple[int, ...]:
     """Shape of the planes of matrices of that shape, once it is sure that their row sums fit in int32."""
-    if len(shape) not in (2, 3) or min(shape) < 1:
+    if len(shape) not in (2, 3, 4) or min(shape) < 1:
         raise ShapeError(
             f"a packed matrix has at least one row and one column, got shape {shape}: "
-            f"pass (rows, k) or (batch, rows, k)"
+            f"pass (rows, k), (batch, rows, k) or (images, height, width, channels)"
         )
     *rows, k = shape
     largest_sum = k * max(map(abs, _reach(encoding)))

@@ -1,0 +1,169 @@
+"""Level 0 of the `bit` dialect: convolutions of packed images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlir import ir
+from mlir.dialects import gpu
+
+from bitmlir.dialects.bit_dialect import dialect
+from bitmlir.dialects.encoding import range_fault
+from bitmlir.dialects.faults import body_fault, element_fault, packed_fault, yield_fault
+from bitmlir.dialects.layout import LARGEST_SIZE
+from bitmlir.dialects.ops import Attr, DialectOp, Operand, Region, Result
+from bitmlir.dialects.types import require_encoding
+from bitmlir.dialects.window import Axis, Window
+
+__all__ = ["Conv2dOp", "conv2d"]
+
+
+@dialect.op("conv2d")
+class Conv2dOp(DialectOp):
+    """The exact convolution of packed images with packed filters, and an epilogue on each element.
+
+    acc[n, p, q, o] = Σ_{r, s, c} value(lhs[n, p·sy − top + r·dy, q·sx − left + s·dx, c]) · value(rhs[o, r, s, c])
+    result[n, p, q, o] = epilogue(acc[n, p, q, o], n, p, q, o)
+
+    Places outside the image are left out of the sum, in every encoding: they count as 0, also where an encoding has
+    no 0. The channels are packed, each pixel by itself; encodings with zero points a row cannot be.
+
+    lhs: packed NxHxWxC; rhs: packed OxRxSxC; result: NxPxQxO, plain or packed by O. stride = array<i64: sy, sx>;
+    padding = array<i64: top, left, bottom, right>; dilation = array<i64: dy, dx>.
+
+    The epilogue is a block (acc: i32, image, y, x, channel: index), else as of `bit.matmul`: it may read tensors at
+    [channel], at [image, y, x, channel] and at constants.
+
+        %y = "bit.conv2d"(%images, %filters) ({
+        ^bb0(%acc: i32, %image: index, %y: index, %x: index, %channel: index):
+          gpu.yield %acc : i32
+        }) {stride = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>}
+          : (tensor<8x16x16x64xi1, #bit.encoding<"bipolar">>, tensor<32x3x3x64xi1, #bit.encoding<"bipolar">>)
+          -> tensor<8x16x16x32xi32>
+    """
+
+    PURE = True
+    lhs = Operand()
+    rhs = Operand()
+    stride = Attr()
+    padding = Attr()
+    dilation = Attr()
+    epilogue = Region(("i32", "index", "index", "index", "index"))
+    result = Result()
+
+    @classmethod
+    def infer(cls, **fields: Any) -> list[ir.Type]:
+        """int32, N images of P by Q places and O channels."""
+        images, filters = (ir.RankedTensorType(fields[side].type).shape for side in ("lhs", "rhs"))
+        window = _window(images, filters, *(fields[name] for name in ("stride", "padding", "dilation")))
+        shape = [images[0], *window.places, filters[0]]
+        return [ir.RankedTensorType.get(shape, ir.IntegerType.get_signless(32))]
+
+    @property
+    def window(self) -> Window:
+        """The window that moves over an image."""
+        images, filters = (ir.RankedTensorType(side.type).shape for side in (self.lhs, self.rhs))
+        return _window(images, filters, *(list(ir.DenseI64ArrayAttr(a)) for a in self._steps))
+
+    @property
+    def _steps(self) -> tuple[ir.Attribute, ir.Attribute, ir.Attribute]:
+        return self.stride, self.padding, self.dilation
+
+    def check(self) -> str | None:
+        for name, side in (("lhs", self.lhs), ("rhs", self.rhs)):
+            if fault := packed_fault(side.type, name, ranks=(4,)):
+                return fault
+            if require_encoding(side.type).has_row_zeros:
+                return f"{name} cannot have a zero point for each pixel: use one for all, u<p>@z"
+        if fault := self._steps_fault():
+            return fault
+        (n, *_, c), (o, r, s, filter_c) = (ir.RankedTensorType(side.type).shape for side in (self.lhs, self.rhs))
+        if c != filter_c:
+            return f"lhs and rhs must have the same channels (their last size), but have {c} and {filter_c}"
+        if fault := range_fault(require_encoding(self.lhs.type), require_encoding(self.rhs.type), r * s * c):
+            return fault
+        places = self.window.places
+        if min(places) < 1:
+            return (
+                f"the filter reaches {self._reach()}, farther than the padded images: pad them, or take a smaller one"
+            )
+        if n * places[0] * places[1] > LARGEST_SIZE:
+            return (
+                f"the result must have at most {LARGEST_SIZE} places in all images, but has {n}x{places[0]}x{places[1]}"
+            )
+        return self._result_fault((n, *places, o))
+
+    def _steps_fault(self) -> str | None:
+        for name, count, least in (("stride", 2, 1), ("padding", 4, 0), ("dilation", 2, 1)):
+            attribute = self.attributes[name]
+            numbers = list(ir.DenseI64ArrayAttr(attribute)) if isinstance(attribute, ir.DenseI64ArrayAttr) else []
+            if len(numbers) != count or not all(least <= number <= LARGEST_SIZE for number in numbers):
+                return f"{name} must be array<i64: …> of {count} numbers from {least} on, but is {attribute}"
+        return None
+
+    def _reach(self) -> str:
+        return f"{self.window.rows.reach}x{self.window.columns.reach}"
+
+    def _result_fault(self, shape: tuple[int, ...]) -> str | None:
+        type_ = self.result.type
+        if not isinstance(type_, ir.RankedTensorType) or list(type_.shape) != list(shape):
+            return f"the result must be a {'x'.join(map(str, shape))} tensor, but is {type_}"
+        if type_.encoding is None:
+            fault = element_fault(type_)
+        elif not (fault := packed_fault(type_, "the result", ranks=(4,))) and require_encoding(type_).has_row_zeros:
+            fault = "the result cannot have a zero point for each pixel: no epilogue makes one"
+        return (
+            fault
+            or body_fault(self.epilogue, "tensor.extract", shape, words=("image", "y", "x", "channel"))
+            or self._places_fault()
+            or yield_fault(self.epilogue, type_.element_type, "epilogue", "the result's element")
+        )
+
+    def _places_fault(self) -> str | None:
+        """Why an array is read at places that the result's rows and columns do not have: an image's y alone, say."""
+        _, *pixel, channel = self.epilogue.arguments
+        for op in self.epilogue.operations:
+            if op.operation.name == "tensor.extract":
+                places = [i for i in list(op.operation.operands)[1:] if isinstance(i.owner, ir.Block)]
+                if places not in ([], [channel], [*pixel, channel]):
+                    known = "[channel], [image, y, x, channel] or constants"
+                    return f"tensor.extract in its region may read at {known}, and in no other order"
+        return None
+
+
+def _window(
+    images: Sequence[int],
+    filters: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Window:
+    (_, height, width, _), (_, rows, columns, _) = images, filters
+    top, left, bottom, right = padding
+    return Window(
+        Axis(height, rows, stride[0], top, bottom, dilation[0]),
+        Axis(width, columns, stride[1], left, right, dilation[1]),
+    )
+
+
+def conv2d(
+    lhs: ir.Value,
+    rhs: ir.Value,
+    *,
+    stride: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    dilation: Sequence[int] = (1, 1),
+    result: ir.Type | None = None,
+    epilogue: Callable[..., ir.Value] | None = None,
+) -> ir.Value:
+    """Build a `bit.conv2d`; `epilogue(acc, image, y, x, channel)` builds the element of the result (by default acc).
+
+    padding: top, left, bottom, right.
+    """
+    steps = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation)}
+    op = Conv2dOp(lhs=lhs, rhs=rhs, **steps, results=None if result is None else [result])
+    with ir.InsertionPoint(op.epilogue):
+        acc, *places = op.epilogue.arguments
+        gpu.YieldOp([acc if epilogue is None else epilogue(acc, *places)])
+    return op.result

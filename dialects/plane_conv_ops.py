@@ -1,0 +1,107 @@
+"""Level 1 of the `bit` dialect: what makes a convolution a product of planes.
+
+A convolution is the product of patches, a row for each output place with the planes of all taps one after the other,
+with filters, whose rows have the same order. Outside the image a patch has no bits, which is neutral for AND.
+"""
+
+from __future__ import annotations
+
+from mlir import ir
+
+from bitmlir.dialects.bit_dialect import dialect
+from bitmlir.dialects.faults import memref_fault
+from bitmlir.dialects.ops import Attr, DialectOp, Operand
+from bitmlir.dialects.window import Axis, Window
+
+__all__ = ["PlaneEdgeSumsOp", "PlanePatchesOp", "window_attribute", "window_in"]
+
+_AXIS = ("size", "taps", "stride", "before", "after", "dilation")
+
+
+def window_attribute(window: Window) -> ir.Attribute:
+    """A window as an attribute: the fields of its axis down the rows, then of that along the columns."""
+    numbers = [getattr(axis, name) for axis in (window.rows, window.columns) for name in _AXIS]
+    return ir.DenseI64ArrayAttr.get(numbers)
+
+
+def window_in(attribute: ir.Attribute) -> Window:
+    """The window in an attribute that `window_attribute` made."""
+    numbers = list(ir.DenseI64ArrayAttr(attribute))
+    return Window(Axis(*numbers[: len(_AXIS)]), Axis(*numbers[len(_AXIS) :]))
+
+
+def _window_fault(attribute: ir.Attribute) -> str | None:
+    numbers = list(ir.DenseI64ArrayAttr(attribute)) if isinstance(attribute, ir.DenseI64ArrayAttr) else []
+    if len(numbers) != 2 * len(_AXIS):
+        return f"window must be array<i64: …> of {', '.join(_AXIS)} for rows and for columns, but is {attribute}"
+    axes = (numbers[: len(_AXIS)], numbers[len(_AXIS) :])
+    least = (1, 1, 1, 0, 0, 1)
+    if any(number < low for axis in axes for number, low in zip(axis, least, strict=True)):
+        return f"window must have sizes, taps, strides and dilations of at least 1, but is {attribute}"
+    if min(window_in(attribute).places) < 1:
+        return f"the window must fit into the padded image, but is {attribute}"
+    return None
+
+
+@dialect.op("plane_patches")
+class PlanePatchesOp(DialectOp):
+    """Gather what a window sees at each of its places.
+
+    out[i, m, t·V + v] = planes[i, the pixel of tap t at place m, v], and 0 outside the image
+    out_sums[m] = Σ_t sums[that pixel], over taps inside the image
+
+    The places of an image follow each other by rows, images by number; taps by rows of the filter.
+
+    planes: memref<Px(N·H·W)xVxi32>, sums: memref<(N·H·W)xi32>; out: memref<PxMx(T·V)xi32>, out_sums: memref<Mxi32>.
+    `window`: see `window_attribute`.
+    """
+
+    planes = Operand()
+    sums = Operand()
+    out = Operand()
+    out_sums = Operand()
+    window = Attr()
+
+    def check(self) -> str | None:
+        if fault := _window_fault(self.window):
+            return fault
+        if fault := memref_fault(self.planes.type, "planes", ("P", "R", "V")):
+            return fault
+        window, (planes, rows, words) = window_in(self.window), ir.MemRefType(self.planes.type).shape
+        pixels = window.rows.size * window.columns.size
+        if rows % pixels:
+            return f"planes must have whole images of {pixels} pixels, but have {rows} rows"
+        places = rows // pixels * window.places[0] * window.places[1]
+        return (
+            memref_fault(self.sums.type, "sums", (rows,))
+            or memref_fault(self.out.type, "out", (planes, places, window.taps * words))
+            or memref_fault(self.out_sums.type, "out_sums", (places,))
+        )
+
+
+@dialect.op("plane_edge_sums")
+class PlaneEdgeSumsOp(DialectOp):
+    """Add up the sums of a filter's taps that lie inside the image, for every way in which a window lies at its edges.
+
+    out[j, o] = Σ_t (scale·sums[o·T + t] + offset), over the taps t of the window's class j (see `Window.classes`)
+
+    sums: memref<(O·T)xi32>; out: memref<JxOxi32>; scale, offset: of a tap's sum of values, from its weighted bits.
+    """
+
+    sums = Operand()
+    out = Operand()
+    scale = Attr()
+    offset = Attr()
+    window = Attr()
+
+    def check(self) -> str | None:
+        if fault := _window_fault(self.window):
+            return fault
+        if fault := memref_fault(self.out.type, "out", ("J", "O")):
+            return fault
+        window, (classes, filters) = window_in(self.window), ir.MemRefType(self.out.type).shape
+        if classes != len(window.classes):
+            return f"out must have a row for each of the window's {len(window.classes)} classes, but has {classes}"
+        if not all(isinstance(a, ir.IntegerAttr) for a in (self.scale, self.offset)):
+            return f"scale and offset must be whole numbers, but are {self.scale} and {self.offset}"
+        return memref_fault(self.sums.type, "sums", (filters * window.taps,))

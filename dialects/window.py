@@ -1,0 +1,87 @@
+"""Where the taps of a convolution's filter meet an image: sizes, and which taps lie inside at an edge."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+from bitmlir.dialects.layout import ceil_div
+
+__all__ = ["Axis", "Window"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a window that moves over an image.
+
+    Output place o has tap t at o · stride − before + t · dilation.
+
+    Attributes:
+        size: of the image. taps: of the filter. stride, dilation: from one place to the next, from one tap to the next.
+        before, after: places outside the image that the window may reach.
+
+    Example:
+        >>> axis = Axis(size=5, taps=3, before=1, after=1)
+        >>> axis.places, axis.classes, [axis.taps_at(place) for place in (0, 2, 4)]
+        (5, [range(1, 3), range(0, 3), range(0, 2)], [range(1, 3), range(0, 3), range(0, 2)])
+    """
+
+    size: int
+    taps: int
+    stride: int = 1
+    before: int = 0
+    after: int = 0
+    dilation: int = 1
+
+    @property
+    def reach(self) -> int:
+        """Places from a window's first tap to its last, both included."""
+        return (self.taps - 1) * self.dilation + 1
+
+    @property
+    def places(self) -> int:
+        """Places of the output; less than 1 if the window does not fit."""
+        return (self.size + self.before + self.after - self.reach) // self.stride + 1
+
+    def taps_at(self, place: int) -> range:
+        """The taps that lie inside the image at an output place."""
+        first = place * self.stride - self.before
+        low = min(max(0, ceil_div(-first, self.dilation)), self.taps)
+        return range(low, max(low, min(self.taps, ceil_div(self.size - first, self.dilation))))
+
+    @cached_property
+    def classes(self) -> list[range]:
+        """The different ranges of taps that lie inside, in the order of output places: each has one run of places."""
+        return [taps for taps, _ in itertools.groupby(map(self.taps_at, range(self.places)))]
+
+    @cached_property
+    def first_places(self) -> list[int]:
+        """The first output place of each class."""
+        ends = itertools.accumulate(
+            len(list(run)) for _, run in itertools.groupby(map(self.taps_at, range(self.places)))
+        )
+        return [0, *ends][:-1]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The two axes of a window: rows of the image, and columns."""
+
+    rows: Axis
+    columns: Axis
+
+    @property
+    def taps(self) -> int:
+        """Taps of the filter."""
+        return self.rows.taps * self.columns.taps
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """Height and width of the output."""
+        return self.rows.places, self.columns.places
+
+    @property
+    def classes(self) -> list[tuple[range, range]]:
+        """The different sets of taps that lie inside, as ranges of rows and of columns, those of a row together."""
+        return list(itertools.product(self.rows.classes, self.columns.classes))
