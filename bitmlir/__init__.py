@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bitmlir.compiler import compile
+    from bitmlir.conv2d_spec import Conv2dSpec
     from bitmlir.device import to_device
     from bitmlir.dialects.encoding import Encoding
     from bitmlir.dialects.errors import (
@@ -39,6 +40,7 @@ __all__ = [
     "BitmlirError",
     "BundleError",
     "CompileError",
+    "Conv2dSpec",
     "DeviceError",
     "Encoding",
     "EncodingError",
@@ -74,6 +76,7 @@ _HOMES = {
     "bitmlir.executable": ("Executable", "load"),
     "bitmlir.formats.packed": ("Packed", "pack", "unpack"),
     "bitmlir.formats.tiles": ("TileBitmap", "tile_bitmap"),
+    "bitmlir.conv2d_spec": ("Conv2dSpec",),
     "bitmlir.grouped_spec": ("GroupedSpec",),
     "bitmlir.pack_spec": ("PackSpec",),
     "bitmlir.search_spec": ("SearchSpec",),

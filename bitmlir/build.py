@@ -1,4 +1,4 @@
-"""From a `MatmulSpec` or a `GroupedSpec` to a module in the `bit` dialect."""
+"""From a `MatmulSpec`, a `GroupedSpec` or a `Conv2dSpec` to a module in the `bit` dialect."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mlir import ir
 from mlir.dialects import arith
 
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.entry_function import Values, module_of
@@ -15,7 +16,7 @@ from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.codes import Quantiser, code_of
 from bitmlir.spec import FLOATS, MatmulSpec
 
-__all__ = ["grouped_module", "matmul_module"]
+__all__ = ["conv2d_module", "grouped_module", "matmul_module"]
 
 
 def matmul_module(spec: MatmulSpec) -> ir.Module:
@@ -54,6 +55,28 @@ def grouped_module(spec: GroupedSpec) -> ir.Module:
         return bit.grouped_matmul(*operands, result=result, epilogue=epilogue)
 
     return _module("grouped_matmul", arguments, _result_type(spec.product, shapes), product)
+
+
+def conv2d_module(spec: Conv2dSpec) -> ir.Module:
+    """The module of one convolution: a function `conv2d` whose arguments carry their names (`bit.name`).
+
+    Needs a current context with the `bit` dialect loaded.
+    """
+    images, height, width, _ = spec.out_shape
+    shapes = _Shapes(rows=[images, height, width], rhs_rows=[], columns=[spec.filters])
+    arguments = _arguments(spec.product, shapes)
+    taps = [spec.window.rows.taps, spec.window.columns.taps]
+    arguments["lhs"] = bit.packed_type([images, spec.height, spec.width, spec.channels], spec.lhs)
+    arguments["rhs"] = bit.packed_type([spec.filters, *taps, spec.channels], spec.rhs)
+
+    def convolution(values: Values, result: ir.Type) -> ir.Value:
+        def epilogue(acc: ir.Value, *places: ir.Value) -> ir.Value:
+            return _element(spec.product, values, acc, _Places([], [places[-1]], list(places)))
+
+        steps = {name: getattr(spec, name) for name in ("stride", "padding", "dilation")}
+        return bit.conv2d(values["lhs"], values["rhs"], result=result, epilogue=epilogue, **steps)
+
+    return _module("conv2d", arguments, _result_type(spec.product, shapes), convolution)
 
 
 @dataclass(frozen=True)

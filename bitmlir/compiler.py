@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bitmlir import __version__
 from bitmlir.cache import Cache, cache_key
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.errors import AssemblerError, BitmlirError, CompileError, InputError, IRError
 from bitmlir.executable import Executable
 from bitmlir.grouped_spec import GroupedSpec
@@ -33,11 +34,12 @@ __all__ = ["build_module", "compile", "lower", "resolve_target"]
 
 _log = logging.getLogger("bitmlir")
 
-Spec = MatmulSpec | GroupedSpec | PackSpec | SearchSpec
+Spec = MatmulSpec | GroupedSpec | Conv2dSpec | PackSpec | SearchSpec
 
 _BUILDERS: dict[type[Spec], str] = {  # what makes a module of each kind of spec
     MatmulSpec: "bitmlir.build:matmul_module",
     GroupedSpec: "bitmlir.build:grouped_module",
+    Conv2dSpec: "bitmlir.build:conv2d_module",
     PackSpec: "bitmlir.pack_build:pack_module",
     SearchSpec: "bitmlir.search_build:search_module",
 }
@@ -53,7 +55,8 @@ def compile(
 ) -> Executable:
     """Compile a product, packing, a search, or IR in the `bit` dialect, for a target.
 
-    program: a `MatmulSpec`, `GroupedSpec`, `PackSpec` or `SearchSpec`, the text of a module, or an `mlir.ir.Module`.
+    program: a `MatmulSpec`, `GroupedSpec`, `Conv2dSpec`, `PackSpec` or `SearchSpec`, the text of a module, or an
+        `mlir.ir.Module`.
     target: "cpu", a chip such as "sm_90a", or "auto": the GPU that is present, else the CPU. `source` names the text in
     diagnostics. The result is taken from the compile cache if the same program was compiled before, unless `cached` is
     switched off. `tile` says how the kernels of all products divide them, such as
@@ -83,7 +86,7 @@ def compile(
         text = str(program)
         program = text
     else:
-        expected = "expected a MatmulSpec, GroupedSpec, PackSpec or SearchSpec, MLIR text or an ir.Module"
+        expected = "expected a MatmulSpec, GroupedSpec, Conv2dSpec, PackSpec or SearchSpec, MLIR text or an ir.Module"
         raise InputError(f"cannot compile a {type(program).__name__}: {expected}")
     if tile is not None:
         _check_tile(tile, chosen)

@@ -7,8 +7,9 @@ import numpy as np
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
+from bitmlir.dialects.window import Axis, Window
 
-__all__ = ["epilogue", "grouped_matmul", "matmul", "quantised", "row_groups", "row_sums", "search"]
+__all__ = ["conv2d", "epilogue", "grouped_matmul", "matmul", "quantised", "row_groups", "row_sums", "search"]
 
 _INTEGERS = {"i32": np.int32, "i16": np.int16}
 _FLOATS = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -45,6 +46,32 @@ def grouped_matmul(x: np.ndarray, y: np.ndarray, offsets: np.ndarray) -> np.ndar
     groups = row_groups(x.shape[0], offsets)
     products = [matmul(x[groups == g], y[g]) for g in np.unique(groups)]
     return np.concatenate(products)  # groups of rows lie in order
+
+
+def conv2d(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
+    """D[n, p, q, o] = Σ_{r, s, c} x[n, p·sy − top + r·dy, q·sx − left + s·dx, c]·y[o, r, s, c] over pixels inside the
+    image: int64 [N, P, Q, O] from [N, H, W, C] and [O, R, S, C].
+
+    Example:
+        >>> image, filters = np.array([[[1], [2]], [[3], [4]]])[None], np.ones((1, 3, 3, 1), int)
+        >>> conv2d(image, filters, Window(Axis(2, 3, before=1, after=1), Axis(2, 3, before=1, after=1)))[0, ..., 0]
+        array([[10, 10],
+               [10, 10]])
+    """
+    rows, columns = window.rows, window.columns
+    sides = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))
+    padded = np.pad(x, sides)
+    total = np.zeros((x.shape[0], *window.places, y.shape[0]), np.int64)
+    for r, s in np.ndindex(rows.taps, columns.taps):
+        seen = padded[:, _places(rows, r), _places(columns, s)]
+        total += matmul(seen.reshape(-1, seen.shape[-1]), y[:, r, s]).reshape(total.shape)
+    return total
+
+
+def _places(axis: Axis, tap: int) -> slice:
+    """Where a tap lies at each output place, in the padded image."""
+    first = tap * axis.dilation
+    return slice(first, first + (axis.places - 1) * axis.stride + 1, axis.stride)
 
 
 def row_groups(rows: int, offsets: np.ndarray) -> np.ndarray:

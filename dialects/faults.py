@@ -50,7 +50,7 @@ _RANKS = {2: "two", 3: "three", 4: "four"}
 def packed_fault(
     type_: ir.Type, name: str, may_be_batch: bool = False, ranks: tuple[int, ...] | None = None
 ) -> str | None:
-    """What keeps a type from being that of a packed matrix, or of a batch of them; or of a tensor with so many sizes."""
+    """What keeps a type from being that of a packed matrix, or a batch of them, or one of as many sizes as in ranks."""
     ranks = ranks or ((2, 3) if may_be_batch else (2,))
     try:
         encoding = encoding_of(type_)

@@ -414,8 +414,8 @@ class _Decomposition:
         """Clone the epilogue onto the corrected accumulator, reading memrefs instead of tensors."""
         if isinstance(op, bit.Conv2dOp):
             row, col = places
-            image, y, x, channel = list(op.epilogue.arguments)[1:]
-            arguments = [acc, *_pixel(op.window, row, [image, y, x]), col]
+            _, *pixel, _ = op.epilogue.arguments
+            arguments = [acc, *_pixel(op.window, row, pixel), col]
         else:
             arguments = [acc, *places]
         mapping: dict[ir.Value, ir.Value] = dict(zip(op.epilogue.arguments, arguments, strict=True))

@@ -274,7 +274,8 @@ def run_on_gpu(bundle: Bundle, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _given(plan: Plan, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The arguments' buffers by name."""
-    return {name: array for value in plan.arguments for name, array in _parts(value.buffers, arguments[value.name])}
+    parts = (part for value in plan.arguments for part in _parts(value.buffers, arguments[value.name]))
+    return {name: array.reshape(plan.buffer(name).shape) for name, array in parts}
 
 
 def _results(plan: Plan, buffers: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -284,11 +285,13 @@ def _results(plan: Plan, buffers: Mapping[str, np.ndarray]) -> dict[str, Any]:
         parts = {part: buffers[name] for part, name in value.buffers.items()}
         if value.kind == "packed":
             planes, encoding = parts["planes"].view(np.uint32), Encoding.parse(str(value.encoding))
-            packed = Packed(planes, parts["sums"], encoding, tuple(value.shape), parts.get("zeros"))
+            *rows, _ = value.shape  # pixels of images are rows in a plan's buffers
+            planes, sums = planes.reshape(len(planes), *rows, -1), parts["sums"].reshape(rows)
+            packed = Packed(planes, sums, encoding, tuple(value.shape), parts.get("zeros"))
             packed.check()
             results[value.name] = packed
         else:
-            results[value.name] = parts["values"]
+            results[value.name] = parts["values"].reshape(value.shape)
     return results
 
 

@@ -188,6 +188,12 @@ class _Block:
             condition = condition[:, None]
         return np.where(condition, yes, no)
 
+    def _arith_maxsi(self, op: ir.Operation, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.maximum(_signed(x), _signed(y)).view(x.dtype)
+
+    def _arith_minsi(self, op: ir.Operation, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.minimum(_signed(x), _signed(y)).view(x.dtype)
+
     def _cast(self, op: ir.Operation, value: np.ndarray) -> np.ndarray:
         return value.astype(_dtype(op.results[0].type))
 
@@ -196,6 +202,8 @@ class _Block:
     def _arith_extsi(self, op: ir.Operation, value: np.ndarray) -> np.ndarray:
         wide = _dtype(op.results[0].type)
         return (-value.astype(wide) if value.dtype == bool else _signed(value).astype(wide)).astype(wide)
+
+    _arith_index_cast = _arith_extsi
 
     def _arith_sitofp(self, op: ir.Operation, value: np.ndarray) -> np.ndarray:
         return _signed(value).astype(_dtype(op.results[0].type))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bitmlir import reference
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import BitmlirError
 from bitmlir.dialects.layout import TILE_BITS, TILE_ROWS, tile_counts
@@ -28,7 +29,7 @@ __all__ = ["Operands", "Trial", "WrongResultError", "expected_results", "random_
 _LARGEST_EXPONENT = 8  # of random floats, and with a minus the smallest one
 
 
-Source = MatmulSpec | GroupedSpec | SearchSpec | str  # what a program is compiled from
+Source = MatmulSpec | GroupedSpec | Conv2dSpec | SearchSpec | str  # what a program is compiled from
 
 
 class WrongResultError(BitmlirError):
@@ -90,6 +91,8 @@ def expected_results(plan: Plan, source: Source, plain: Mapping[str, np.ndarray]
         return [_product(source, plain)]
     if isinstance(source, GroupedSpec):
         return [_grouped_product(source, plain)]
+    if isinstance(source, Conv2dSpec):
+        return [_product(source.product, plain, reference.conv2d(plain["lhs"], plain["rhs"], source.window))]
     if isinstance(source, SearchSpec):
         return _found(source, plain)
     return evaluate(source, plan.name, [plain.get(value.name) for value in plan.arguments])

@@ -107,6 +107,9 @@ def _search(op: Any, values: _Values) -> tuple[np.ndarray, np.ndarray]:
 def _elements(op: Any, values: _Values) -> np.ndarray:
     """What the epilogue of a product yields, for all its elements."""
     lhs, rhs = values[op.lhs], values[op.rhs]
+    if isinstance(op, bit.Conv2dOp):
+        acc = reference.conv2d(lhs, rhs, op.window)
+        return _yielded(op, values, (acc, *np.ogrid[tuple(map(slice, acc.shape))]))
     if isinstance(op, bit.GroupedMatmulOp):
         acc = reference.grouped_matmul(lhs, rhs, values[op.offsets])
         numbers = reference.row_groups(lhs.shape[0], values[op.offsets])[:, None]
@@ -114,12 +117,16 @@ def _elements(op: Any, values: _Values) -> np.ndarray:
         acc = reference.matmul(lhs, rhs)
         numbers = np.arange(acc.shape[0])[:, None, None]  # of the matrices in a batch
     *_, m, n = acc.shape
-    places = (acc, np.arange(m)[:, None], np.arange(n)[None, :], numbers)
+    return _yielded(op, values, (acc, np.arange(m)[:, None], np.arange(n)[None, :], numbers))
+
+
+def _yielded(op: Any, values: _Values, places: tuple[np.ndarray, ...]) -> np.ndarray:
+    """What an epilogue yields at all places; the first is the accumulator."""
     inside = values | dict(zip(op.epilogue.arguments, places, strict=False))
     *operations, last = op.epilogue.operations
     for inner in operations:
         inside[inner.operation.results[0]] = _element(inner, inside)
-    return np.broadcast_to(inside[last.operation.operands[0]], acc.shape)
+    return np.broadcast_to(inside[last.operation.operands[0]], places[0].shape)
 
 
 _WHOLE: dict[str, Callable[[Any, _Values], np.ndarray | tuple[np.ndarray, ...]]] = {
@@ -127,6 +134,7 @@ _WHOLE: dict[str, Callable[[Any, _Values], np.ndarray | tuple[np.ndarray, ...]]]
     "bit.quantise": _quantise,
     "bit.unpack": _unpack,
     "bit.matmul": _matmul,
+    "bit.conv2d": _matmul,
     "bit.grouped_matmul": _matmul,
     "bit.search": _search,
 }

@@ -1,0 +1,200 @@
+"""Convolutions of packed images: exact on the CPU and as GPU kernels, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from convolutions import CASES
+from support import run
+from warp_interpreter import InterpretedProgram
+
+import bitmlir
+from bitmlir import compiler, reference
+from bitmlir.conv2d_spec import Conv2dSpec
+from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.errors import EncodingError, InputError, IRError, ShapeError
+from bitmlir.dialects.window import Axis, Window
+from bitmlir.formats.packed import Packed, pack, unpack
+from bitmlir.lowering.targets import get_target
+from bitmlir.tools.check import Trial, expected_results, random_operands
+
+# Tiles of kernels that the interpreter can run, for plain results and packed ones.
+RESIDENT = "rows=16,columns=8,warp_rows=16,warp_columns=8"
+RESIDENT_PACKED = "rows=16,columns=32,warp_rows=16,warp_columns=32"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_element_is_exact_on_the_cpu(case: str) -> None:
+    spec = CASES[case]
+    executable = bitmlir.compile(spec, target="cpu")
+    assert Trial.start(executable, spec, 3, 0.0).check() == np.prod(spec.out_shape)
+
+
+TOO_DEEP = {"strides, uneven padding, dilation", "the first layer of a network"}  # for registers alone
+
+
+@pytest.mark.parametrize("target", ["sm_90a", "sm_80"])
+@pytest.mark.parametrize("case", sorted(CASES.keys() - TOO_DEEP))
+def test_every_element_is_exact_in_gpu_kernels(case: str, target: str) -> None:
+    spec = CASES[case]
+    tile = RESIDENT if spec.product.result_encoding is None else RESIDENT_PACKED
+    bundle = compiler.lower(spec, get_target(target), tile=tile)
+    operands = random_operands(bundle.plan, seed=5)
+    (value,) = bundle.plan.results
+    result = run(InterpretedProgram(bundle), operands.given)[value.name]
+    (expected,) = expected_results(bundle.plan, spec, operands.plain)
+    result = unpack(result) if isinstance(result, Packed) else result
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_the_reference_is_the_sum_that_it_says() -> None:
+    rng = np.random.default_rng(0)
+    window = Window(Axis(4, 2, 2, 1, 0, 2), Axis(5, 3, 1, 0, 2))
+    x, y = rng.integers(-3, 4, (2, 4, 5, 3)), rng.integers(-3, 4, (4, 2, 3, 3))
+    result = reference.conv2d(x, y, window)
+    for n, p, q, o in np.ndindex(result.shape):
+        total = 0
+        for r, s in np.ndindex(2, 3):
+            i, j = p * 2 - 1 + r * 2, q + s
+            if 0 <= i < 4 and 0 <= j < 5:
+                total += int(x[n, i, j] @ y[o, r, s])
+        assert result[n, p, q, o] == total
+
+
+def test_layers_follow_each_other_without_unpacking() -> None:
+    rng = np.random.default_rng(1)
+    first = bitmlir.compile(Conv2dSpec(2, 6, 6, 30, 40, "bipolar", "bipolar", "bit", padding=1), target="cpu")
+    second = bitmlir.compile(Conv2dSpec(2, 6, 6, 40, 7, "bipolar", "u2", stride=2), target="cpu")
+    x, w, v = rng.choice([-1, 1], (2, 6, 6, 30)), rng.choice([-1, 1], (40, 3, 3, 30)), rng.integers(0, 4, (7, 3, 3, 40))
+    limit = rng.integers(-20, 20, 40)
+    hidden = first(x, w, threshold=limit)
+    assert isinstance(hidden, Packed)
+    assert hidden.shape == (2, 6, 6, 40)
+    hidden.check()
+    same = Window(Axis(6, 3, 1, 1, 1), Axis(6, 3, 1, 1, 1))
+    bits = np.where(reference.conv2d(x, w, same) >= limit, 1, -1)
+    np.testing.assert_array_equal(unpack(hidden), bits)
+    strided = Window(Axis(6, 3, 2), Axis(6, 3, 2))
+    np.testing.assert_array_equal(second(hidden, pack(v, "u2")), reference.conv2d(bits, v, strided))
+
+
+def test_a_result_goes_where_it_is_asked_for() -> None:
+    spec = Conv2dSpec(1, 4, 4, 8, 5, "u1", "i2", padding=1)
+    rng = np.random.default_rng(2)
+    x, w = rng.integers(0, 2, (1, 4, 4, 8)), rng.integers(-2, 2, (5, 3, 3, 8))
+    out = np.empty(spec.out_shape, np.int32)
+    assert bitmlir.compile(spec, target="cpu")(x, w, out=out) is out
+    np.testing.assert_array_equal(out, reference.conv2d(x, w, spec.window))
+    with pytest.raises(InputError, match=r"C-contiguous|of shape"):
+        bitmlir.compile(spec, target="cpu")(x, w, out=np.empty((5, 4, 4, 1), np.int32).transpose(3, 1, 2, 0))
+
+
+def test_a_number_stands_for_both_sides_and_specs_are_equal() -> None:
+    one = Conv2dSpec(1, 8, 8, 4, 4, "u1", "u1", size=3, stride=2, padding=1, dilation=1)
+    other = Conv2dSpec(1, 8, 8, 4, 4, Encoding.parse("u1"), "u1", size=(3, 3), stride=[2, 2], padding=(1, 1, 1, 1))  # type: ignore[arg-type]
+    assert one == other
+    assert one.out_shape == (1, 4, 4, 4)
+    assert one.operations == 2 * 16 * 4 * 9 * 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"height": 0}, ShapeError, "height must be a whole number from 1"),
+        ({"size": 9}, ShapeError, "reaches over 9×9, farther than images of 8×8 with padding"),
+        ({"dilation": 5}, ShapeError, "reaches over 11×11, farther than images of 8×8"),
+        ({"stride": 0}, ShapeError, "stride must be a whole number from 1 on, or 2 of them, got 0"),
+        ({"padding": -1}, ShapeError, "padding must be a whole number from 0 on, or 2 or 4 of them, got -1"),
+        ({"padding": (1, 2, 3)}, ShapeError, r"padding must be .* got \(1, 2, 3\)"),
+        ({"size": (3, True)}, ShapeError, r"size must be .* got \(3, True\)"),
+        ({"stride": 1.5}, ShapeError, "stride must be .* got 1.5"),
+        ({"images": 2**26}, ShapeError, "images of 6×6 places are too many"),
+        ({"lhs": "u2@row"}, EncodingError, "lhs='u2@row' would need a zero point for each pixel"),
+        ({"rhs": "u2@row"}, EncodingError, "rhs='u2@row' would need a zero point for each pixel"),
+        ({"lhs": "u9"}, EncodingError, "u9"),
+        ({"bias": True}, InputError, "takes no scales or bias"),
+        ({"lhs": "u8", "rhs": "u8", "channels": 10**5, "size": 7}, ShapeError, "int32"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_refused(changed: dict[str, Any], error: type[Exception], message: str) -> None:
+    fields = {"images": 1, "height": 8, "width": 8, "channels": 4, "filters": 4, "lhs": "u1", "rhs": "u1"}
+    with pytest.raises(error, match=message):
+        Conv2dSpec(**{**fields, **changed})  # type: ignore[arg-type]
+
+
+def test_arrays_of_another_shape_are_refused() -> None:
+    executable = bitmlir.compile(Conv2dSpec(1, 4, 5, 8, 6, "u1", "u1"), target="cpu")
+    x, w = np.ones((1, 4, 5, 8), int), np.ones((6, 3, 3, 8), int)
+    for name, bad in (("lhs", x.reshape(1, 5, 4, 8)), ("rhs", w.reshape(6, 9, 8)), ("rhs", w[:5])):
+        given = {"lhs": x, "rhs": w} | {name: bad}
+        with pytest.raises(ShapeError, match=f"{name} must have the shape"):
+            executable(**given)
+    x[0, 1, 2, 3] = 2
+    with pytest.raises(EncodingError, match=r"lhs\[0, 1, 2, 3\] = 2"):
+        executable(x, w)
+
+
+IMAGES, FILTERS = 'tensor<2x5x5x8xi1, #bit.encoding<"u1">>', 'tensor<4x3x3x8xi1, #bit.encoding<"u1">>'
+STEPS = "stride = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>, dilation = array<i64: 1, 1>"
+
+
+def convolution(
+    images: str = IMAGES, filters: str = FILTERS, steps: str = STEPS, out: str = "2x3x3x4xi32", epilogue: str = ""
+) -> str:
+    value = "%out" if epilogue else "%acc"
+    return f"""
+func.func @f(%x: {images}, %w: {filters}, %r: tensor<2x3x3x4xi32>, %p: tensor<3x4xi32>) -> tensor<{out}> {{
+  %y = "bit.conv2d"(%x, %w) ({{
+  ^bb0(%acc: i32, %image: index, %row: index, %col: index, %channel: index):
+    {epilogue}
+    gpu.yield {value} : i32
+  }}) {{{steps}}} : ({images}, {filters}) -> tensor<{out}>
+  return %y : tensor<{out}>
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"images": 'tensor<2x8xi1, #bit.encoding<"u1">>'}, "lhs must have four static sizes"),
+        ({"filters": 'tensor<4x3x3x9xi1, #bit.encoding<"u1">>'}, "the same channels .* but have 8 and 9"),
+        ({"images": 'tensor<2x5x5x8xi1, #bit.encoding<"u1@row">>'}, "lhs cannot have a zero point for each pixel"),
+        ({"steps": STEPS.replace("stride = array<i64: 1, 1>", "stride = array<i64: 1, 0>")}, "stride must be array"),
+        (
+            {"steps": STEPS.replace("dilation = array<i64: 1, 1>", "dilation = array<i64: 3, 1>")},
+            "reaches 7x3, farther",
+        ),
+        ({"out": "2x3x4x3xi32"}, "the result must be a 2x3x3x4 tensor"),
+        (
+            {"epilogue": "%out = tensor.extract %p[%col, %channel] : tensor<3x4xi32>"},
+            r"may read at \[channel\], \[image, y, x, channel\] or constants",
+        ),
+        (
+            {"epilogue": "%out = tensor.extract %r[%image, %col, %row, %channel] : tensor<2x3x3x4xi32>"},
+            r"may read at \[channel\], \[image, y, x, channel\] or constants",
+        ),
+    ],
+)
+def test_ir_that_cannot_be_is_refused(changed: dict[str, str], message: str) -> None:
+    with pytest.raises(IRError, match=message):
+        bitmlir.compile(convolution(**changed), target="cpu")
+
+
+def test_an_epilogue_may_read_and_compute_with_its_places() -> None:
+    epilogue = """
+    %old = tensor.extract %r[%image, %row, %col, %channel] : tensor<2x3x3x4xi32>
+    %here = arith.index_cast %row : index to i32
+    %there = arith.index_cast %col : index to i32
+    %which = arith.index_cast %image : index to i32
+    %ten = arith.constant 10 : i32
+    %a = arith.muli %here, %ten : i32
+    %b = arith.addi %a, %there : i32
+    %c = arith.muli %b, %ten : i32
+    %d = arith.addi %c, %which : i32
+    %e = arith.addi %d, %old : i32
+    %out = arith.addi %acc, %e : i32"""
+    text = convolution(epilogue=epilogue)
+    assert Trial.start(bitmlir.compile(text, target="cpu"), text, 3, 0.0).check() == 2 * 3 * 3 * 4
