@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 from bitmlir.arrays import as_integers, as_numpy, as_writable, is_device_array, like
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import BundleError, EncodingError, InputError, ShapeError
+from bitmlir.dialects.layout import words_per_row
 from bitmlir.explanation import Explanation
 from bitmlir.formats.packed import Packed, pack, require_clean_padding
 from bitmlir.formats.tiles import TileBitmap
@@ -249,7 +249,7 @@ class BoundCall:
         else:
             buffers = {name: as_numpy(array, name) for name, array in read.items()}
             buffers |= {name: _host_target(array, name) for name, array in written.items()}
-        self._bound = program.bind({name: _in_rows(executable.plan, name, array) for name, array in buffers.items()})
+        self._bound = program.bind(_in_rows(executable.plan, buffers))
         self._run: Callable[[Any], None] = self._bound.run
         self._collectors = [_collector(value, out, self._bound.buffers, into_host, example) for value, out in outs]
 
@@ -360,20 +360,32 @@ def _result_parts(value: Value, out: Any) -> dict[str, Any]:
 def _host_results(plan: Plan, written: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Those arrays for results that are in host memory, checked as a program on the CPU would check them."""
     arrays = {name: as_writable(array, name) for name, array in written.items() if not is_device_array(array)}
-    arrays = {name: _in_rows(plan, name, array) for name, array in arrays.items()}
+    arrays = _in_rows(plan, arrays)
     for name, array in arrays.items():
         require_host_array(plan.buffer(name), array, is_written=True)
     require_apart({name: (array.ctypes.data, array.nbytes) for name, array in arrays.items()})
     return arrays
 
 
-def _in_rows(plan: Plan, name: str, array: Any) -> Any:
-    """The same memory as the program has it: pixels of images are rows there. What is not dense is left to others."""
-    shape = plan.buffer(name).shape
-    if array.shape == shape or math.prod(array.shape) != math.prod(shape):
-        return array
-    dense = not isinstance(array, np.ndarray) or array.flags.c_contiguous
-    return array.reshape(shape) if dense else array
+def _in_rows(plan: Plan, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The same memory as the program has it: pixels of images are rows there. What does not fit is left as it is."""
+    placed = dict(arrays)
+    for value in (*plan.arguments, *plan.results):
+        for part, name in value.buffers.items() if len(value.shape) == _IMAGE_RANK else ():
+            array, shape = arrays.get(name), plan.buffer(name).shape
+            dense = not isinstance(array, np.ndarray) or array.flags.c_contiguous
+            if array is not None and dense and array.shape == _image_shapes(value, shape)[part]:
+                placed[name] = array.reshape(shape)
+    return placed
+
+
+def _image_shapes(value: Value, planes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays that carry a value, by part; `planes` is that of its planes as a buffer."""
+    *rows, k = value.shape
+    if value.kind != "packed":
+        return {"values": value.shape}
+    words = words_per_row(k)
+    return {"planes": (planes[0], *rows, words), "sums": tuple(rows), "zeros": tuple(rows)}
 
 
 def _host_target(array: Any, name: str) -> np.ndarray:
@@ -410,9 +422,7 @@ def _result(value: Value, arrays: Mapping[str, Any], example: Any, is_on_host: b
         arrays = {part: np.array(array) for part, array in arrays.items()}
     if value.kind != "packed":
         return like(arrays["values"].reshape(value.shape), example)
-    *rows, _ = value.shape
-    planes = arrays["planes"]
-    shapes = {"planes": (planes.shape[0], *rows, planes.shape[-1]), "sums": tuple(rows), "zeros": tuple(rows)}
+    shapes = _image_shapes(value, arrays["planes"].shape)
     arrays = {part: array.reshape(shapes[part]) for part, array in arrays.items()}
     arrays = {**arrays, "planes": arrays["planes"].view(np.uint32)}
     if not is_on_host:

@@ -1,4 +1,4 @@
-"""`bitmlir-codegen`: compiles a product or a file of IR, prints it at any level of the lowering, checks and times it.
+"""`bitmlir-codegen`: compiles a product, a convolution or a file of IR, prints it at any level, checks and times it.
 
 Exit codes: 0 fine; 1 the input cannot be compiled, or --check found a wrong element; 2 wrong usage; 70 our fault.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bitmlir import settings
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.lowering.stages import stage_pipelines
 from bitmlir.lowering.targets import TARGETS, Target, get_target
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 NAME = "bitmlir-codegen"
-PRODUCT = "matmul"
+PRODUCT, CONVOLUTION = "matmul", "conv2d"
 LEVELS = (*STAGES, "bundle")
 
 
@@ -43,28 +44,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 # --- the command line -----------------------------------------------------------------------------
 
 
+def _as_numbers(_context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """Numbers with an x between them, for click."""
+    if text is None:
+        return None
+    parts = text.split("x")
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"expected numbers such as {parameter.metavar}, got {text!r}")
+    return tuple(map(int, parts))
+
+
+_numbers = functools.partial(click.option, callback=_as_numbers)
 _size = functools.partial(click.option, type=click.IntRange(min=1), metavar="SIZE")
 _count = functools.partial(click.option, metavar="N", show_default=True)
 _switch = functools.partial(click.option, is_flag=True)
 
 
 @click.command(NAME, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source", metavar="matmul|FILE", required=False)
+@click.argument("source", metavar="matmul|conv2d|FILE", required=False)
 @_size("-m", help="matmul: rows of lhs and of the result.")
 @_size("-n", help="matmul: rows of rhs, columns of the result.")
 @_size("-k", help="matmul: elements in a row of lhs and of rhs.")
-@click.option("--lhs", metavar="ENCODING", help="matmul: such as u1 to u8, i2 to i8, bipolar, ternary, u4@8, u4@row.")
-@click.option("--rhs", metavar="ENCODING", help="matmul: the same for the other operand.")
+@_numbers("--images", metavar="NxHxWxC", help="conv2d: how many, their height and width, and channels.")
+@_numbers("--filters", metavar="OxRxS", help="conv2d: how many, their height and width.")
+@_numbers(
+    "--stride", metavar="YxX", help="conv2d: from place to place, down and across, or one number; 1 if not given."
+)
+@_numbers(
+    "--padding", metavar="YxX", help="conv2d: one number, down and across, or top, left, bottom, right; 0 if not given."
+)
+@_numbers("--dilation", metavar="YxX", help="conv2d: from tap to tap; 1 if not given.")
+@click.option(
+    "--lhs", metavar="ENCODING", help="Of lhs, or of images: such as u1 to u8, i2 to i8, bipolar, ternary, u4@8."
+)
+@click.option("--rhs", metavar="ENCODING", help="The same for the other operand, or the filters.")
 @click.option(
     "--out",
     metavar="RESULT",
-    help=f"matmul: the result's elements, {', '.join(RESULTS)}, or an encoding to quantise to; i32 if not given.",
+    help=f"The result's elements, {', '.join(RESULTS)}, or an encoding to quantise to; i32 if not given.",
 )
 @_switch("--row-scale", help="matmul: multiply by a float for each row, before rounding or quantising.")
-@_switch("--column-scale", help="matmul: multiply by a float for each column.")
-@_switch("--bias", help="matmul: add a float for each column.")
-@click.option("--residual", type=click.Choice(RESIDUALS), help="matmul: add a matrix of this type to the result.")
-@_switch("--relu", help="matmul: make 0 of what is negative.")
+@_switch("--column-scale", help="Multiply by a float for each column, or filter.")
+@_switch("--bias", help="Add a float for each column, or filter.")
+@click.option("--residual", type=click.Choice(RESIDUALS), help="Add an array of this type to the result.")
+@_switch("--relu", help="Make 0 of what is negative.")
 @_switch("--lhs-tiles", help="matmul: lhs comes with a bitmap of its non-empty tiles.")
 @_switch("--rhs-tiles", help="matmul: rhs comes with a bitmap of its non-empty tiles.")
 @click.option(
@@ -109,11 +132,13 @@ def command(
 ) -> int:
     """Compile a program and print it at a level of the lowering.
 
-    The program is a product of two packed matrices, 'matmul' with -m, -n, -k, --lhs and --rhs, or a FILE of MLIR in the
-    bit dialect ('-' is standard input):
+    The program is a product of two packed matrices, 'matmul' with -m, -n, -k, --lhs and --rhs; a convolution of packed
+    images, 'conv2d' with --images, --filters, --lhs and --rhs; or a FILE of MLIR in the bit dialect ('-' is standard
+    input):
 
     \b
         bitmlir-codegen matmul -m 512 -n 512 -k 1024 --lhs bipolar --rhs u2 --target sm_90a --emit ptx
+        bitmlir-codegen conv2d --images 8x56x56x64 --filters 64x3x3 --padding 1 --lhs u2 --rhs bipolar --target cpu
         bitmlir-codegen FILE.mlir --target sm_80 --emit cubin -o kernel.cubin
 
     No GPU is needed to compile for one. --check and --time run the program on the GPU that is present if that can,
@@ -129,9 +154,11 @@ def command(
             write_output(output or "-", answer())
             return OK
     if source is None:
-        raise click.UsageError(f"expected '{PRODUCT}' with its sizes and encodings, or a file of MLIR")
+        raise click.UsageError(
+            f"expected '{PRODUCT}' or '{CONVOLUTION}' with its sizes and encodings, or a file of MLIR"
+        )
     given = {name: value for name, value in product.items() if value not in (None, False)}
-    spec = _product(source, given)
+    spec = _spec(source, given)
     chosen = _resolved(target)
     if tile is not None and not chosen.is_gpu:
         raise click.UsageError(f"--tile: only for GPUs, but the target is '{chosen.name}'")
@@ -170,11 +197,14 @@ def _levels(target: Target) -> list[str]:
 # --- the program ----------------------------------------------------------------------------------
 
 
+Spec = MatmulSpec | Conv2dSpec
+
+
 @dataclass(frozen=True)
 class _Program:
     """What is to be compiled, what diagnostics call it, whether the compile cache is used, and the tile asked for."""
 
-    content: MatmulSpec | str
+    content: Spec | str
     name: str
     cached: bool
     tile: str | None = None
@@ -186,21 +216,41 @@ class _Program:
         return compiler.compile(self.content, target.name, source=self.name, cached=self.cached, tile=tile)
 
 
-def _product(source: str, given: dict[str, Any]) -> MatmulSpec | None:
-    """The product that the command line describes; None if it names a file. `given`: the options of a product."""
-    if source != PRODUCT:
+_ENCODINGS = ("lhs", "rhs")
+_NEEDED = {PRODUCT: ("m", "n", "k", *_ENCODINGS), CONVOLUTION: ("images", "filters", *_ENCODINGS)}
+_COMMON = ("out", "column_scale", "bias", "residual", "relu")
+_OPTIONAL = {
+    PRODUCT: (*_COMMON, "row_scale", "lhs_tiles", "rhs_tiles"),
+    CONVOLUTION: (*_COMMON, "stride", "padding", "dilation"),
+}
+
+
+def _spec(source: str, given: dict[str, Any]) -> Spec | None:
+    """What the command line describes; None if it names a file. `given`: the options of products and convolutions."""
+    if source not in _NEEDED:
         if given:
-            options = ", ".join(map(_flag, given))
-            raise click.UsageError(f"{options}: only for '{PRODUCT}', not for the file '{source}'")
+            options, words = ", ".join(map(_flag, given)), " and ".join(f"'{word}'" for word in _NEEDED)
+            raise click.UsageError(f"{options}: only for {words}, not for the file '{source}'")
         return None
-    if missing := [_flag(name) for name in ("m", "n", "k", "lhs", "rhs") if name not in given]:
-        raise click.UsageError(f"'{PRODUCT}' needs {', '.join(missing)}")
+    if others := [_flag(name) for name in given if name not in (*_NEEDED[source], *_OPTIONAL[source])]:
+        raise click.UsageError(f"{', '.join(others)}: not for '{source}'")
+    if missing := [_flag(name) for name in _NEEDED[source] if name not in given]:
+        raise click.UsageError(f"'{source}' needs {', '.join(missing)}")
     try:
-        return MatmulSpec(**given)
-    except ShapeError:  # the options are fine, but the sums of this product could leave int32
+        return MatmulSpec(**given) if source == PRODUCT else _convolution(**given)
+    except ShapeError:  # the options are fine, but the sums could leave int32, say
         raise
     except InputError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _convolution(images: tuple[int, ...], filters: tuple[int, ...], **more: Any) -> Conv2dSpec:
+    for name, numbers, count in (("images", images, 4), ("filters", filters, 3)):
+        if len(numbers) != count:
+            raise click.UsageError(f"--{name}: expected {count} numbers, got {'x'.join(map(str, numbers))}")
+    steps = {name: value[0] if len(value) == 1 else value for name, value in more.items() if isinstance(value, tuple)}
+    (number, height, width, channels), (count, rows, columns) = images, filters
+    return Conv2dSpec(number, height, width, channels, count, size=(rows, columns), **{**more, **steps})
 
 
 def _flag(name: str) -> str:
@@ -243,10 +293,10 @@ def _checked(trial: Trial) -> int:
 
 
 def _summary(seconds: Sequence[float], program: _Program) -> str:
-    """How long runs took, and for a product how many operations a second that is."""
+    """How long runs took, and for a product or convolution how many operations a second that is."""
     median = statistics.median(seconds)
     text = f"median {median * 1e3:.4g} ms, least {min(seconds) * 1e3:.4g} ms of {len(seconds)} runs"
-    if isinstance(program.content, MatmulSpec):
+    if not isinstance(program.content, str):
         text += f", {program.content.operations / median * 1e-12:.4g} TOPS by the median"
     return text
 

@@ -38,7 +38,7 @@ _INT32_MAX = 2**31 - 1
 @dataclass(frozen=True, eq=False)
 class Packed:
     """A rows × k integer matrix as bit planes, or a batch of such matrices: then all arrays have one more dimension
-    [batch], before that of the rows.
+    [batch], before that of the rows. Of images, and of filters, each pixel is a row, whose elements are its channels.
 
     An element with the planes P_i has the value scale·Σ_i weights[i]·P_i + offset − zeros[row], with weights, scale
     and offset those of `encoding`; the last term is there for `u<p>@row` only. The arrays are numpy arrays, or CUDA
@@ -48,7 +48,7 @@ class Packed:
         planes: uint32 [P, rows, words_per_row(k)]; bits past k are 0.
         sums: int32 [rows], Σ_k Σ_i weights[i]·P_i: without scale, offset and zeros (`row_sums` applies them).
         encoding: what the planes mean.
-        shape: (rows, k), or (batch, rows, k).
+        shape: (rows, k), (batch, rows, k), or (images, height, width, channels).
         zeros: int32 [rows], 0 ≤ zeros < 2^p, for `u<p>@row`; else None.
 
     What `pack`, `from_planes` and programs make is sound. Of a matrix made by hand the contents are trusted: bits past
@@ -103,7 +103,7 @@ class Packed:
         """
         encoding, planes = Encoding.parse(encoding), np.ascontiguousarray(as_numpy(planes, "planes"))
         if planes.ndim not in (3, 4, 5):
-            expected = "3 dimensions [planes, rows, words], 4 [planes, batch, rows, words] or 5 for images"
+            expected = "3 dimensions [planes, rows, words] or 4 [planes, batch, rows, words], of images 5"
             raise ShapeError(f"planes must have {expected}, got shape {planes.shape}")
         shape = (*planes.shape[1:-1], k)
         require_layout(planes, "planes", np.uint32, _planes_shape(shape, encoding))
@@ -178,7 +178,8 @@ def pack(x: Any, encoding: str | Encoding, zeros: Any = None, *, name: str = "x"
     """The matrix x in bit planes: x = scale·Σ_i weights[i]·P_i + offset − zeros[row].
 
     Args:
-        x: integers or booleans [rows, k] or [batch, rows, k], in any library `bitmlir.arrays.as_numpy` reads.
+        x: integers or booleans [rows, k], [batch, rows, k] or [images, height, width, channels], in any library that
+            `bitmlir.arrays.as_numpy` reads.
         encoding: the encoding, or its name; every element must be one of its values.
         zeros: zero point of each row, integers [rows] or [batch, rows] in 0..2^p−1; for `u<p>@row`, and only then.
         name: what error messages call x.

@@ -30,7 +30,7 @@ class Value:
     """An argument or result of the module, as a user sees it, and the buffers that carry it.
 
     kind "array": `dtype` and `shape` are the array's; buffers: values.
-    kind "packed": `encoding` names the encoding, `shape` is (rows, k) or (batch, rows, k); buffers: planes, sums, and
+    kind "packed": `encoding` names the encoding, `shape` is (rows, k), or as of `Packed`; buffers: planes, sums, and
     zeros for u<p>@row.
     `default` is what an argument that is left out stands for: a number for all its elements.
     kind "tiles": `shape` is the (rows, k) of the operand the bitmap covers, `encoding` that operand's; buffers: tiles.

@@ -161,9 +161,10 @@ def test_the_range_of_a_row_follows_its_zero_point(value: int, row: int) -> None
         pack(x, "u2@row", zeros=[1, 2, 3])
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3, 4)])
-def test_only_matrices_and_batches_of_them_are_packed(shape: tuple[int, ...]) -> None:
-    expected = f"x must have 2 dimensions [rows, k] or 3 [batch, rows, k], got shape {shape}"
+@pytest.mark.parametrize("shape", [(), (3,), (1, 2, 3, 4, 5)])
+def test_only_matrices_batches_of_them_and_images_are_packed(shape: tuple[int, ...]) -> None:
+    dimensions = "2 dimensions [rows, k], 3 [batch, rows, k] or 4 [images, height, width, channels]"
+    expected = f"x must have {dimensions}, got shape {shape}"
     with pytest.raises(ShapeError, match=re.escape(expected)):
         pack(np.zeros(shape, np.int8), "u1")
 
@@ -266,11 +267,23 @@ def test_rows_are_regrouped_without_a_copy() -> None:
     assert batch.reshape((12,)).shape == (12, 200)
     with pytest.raises(ShapeError, match=re.escape("of shape (12, 200) cannot have the rows (3, 5)")):
         packed.reshape(3, 5)
-    with pytest.raises(ShapeError, match="or \\(batch, rows, k\\)"):
-        packed.reshape(3, 2, 2)
+    with pytest.raises(ShapeError, match="or \\(images, height, width, channels\\)"):
+        packed.reshape(3, 2, 2, 1)
     for wrong in (("3", 4), ((3, 4), 1), (3.0, 4), ((3.0, 4),)):
         with pytest.raises(ShapeError, match=r"a packed matrix is reshaped to \(rows\) or \(batch, rows\), got"):
             packed.reshape(*wrong)
+
+
+def test_images_are_packed_pixel_by_pixel() -> None:
+    values, rows = random_matrix(np.random.default_rng(5), (24, 130), "i3")
+    images = pack(values.reshape(2, 3, 4, 130), "i3")
+    assert images.planes.shape == (3, 2, 3, 4, 8)
+    np.testing.assert_array_equal(images.planes.reshape(3, 24, 8), rows.planes)
+    np.testing.assert_array_equal(images.sums, rows.sums.reshape(2, 3, 4))
+    np.testing.assert_array_equal(unpack(images), values.reshape(2, 3, 4, 130))
+    again = Packed.from_planes(images.planes, "i3", 130)
+    assert again.shape == images.shape == rows.reshape(2, 3, 4).shape
+    images.check()
 
 
 def test_a_batch_has_no_tile_bitmap() -> None:
