@@ -14,6 +14,7 @@ import pytest
 from support import assembled, product_text
 
 from bitmlir.assembler import Resources, find_assembler, resources
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.errors import InputError
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tiles
@@ -107,7 +108,7 @@ func.func @packing(%x: tensor<255x1023xi16>, %zeros: tensor<255xi32>) -> tensor<
 }
 """
 
-PROGRAMS: dict[str, MatmulSpec | GroupedSpec | str] = {
+PROGRAMS: dict[str, MatmulSpec | GroupedSpec | Conv2dSpec | str] = {
     "one plane": MatmulSpec(*LARGE, "bipolar", "bipolar"),
     "64 plane pairs": MatmulSpec(*LARGE, "i8", "i8"),
     "zero points, bf16": MatmulSpec(*LARGE, "u4@row", "i3", out="bf16", **SCALES),
@@ -125,6 +126,7 @@ PROGRAMS: dict[str, MatmulSpec | GroupedSpec | str] = {
     "packing": PACKING,
     "batch": MatmulSpec(255, 257, 1023, "u2@row", "i3", out="f16", **SCALES, batch=40),
     "batch of few rows": MatmulSpec(8, 1024, 4096, "u2", "i2", batch=16),
+    "convolution": Conv2dSpec(4, 14, 14, 200, 100, "bipolar", "u2", "bit", padding=1),
     "groups": GroupedSpec(8, 4096, 1000, 1023, "bipolar", "u2", out="f16", **SCALES),
 }
 

@@ -196,7 +196,9 @@ def test_operations_of_the_first_level_and_plane_products_are_pure() -> None:
 # --- text ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("op", [bit.PackOp, bit.MatmulOp, bit.GroupedMatmulOp], ids=lambda op: op.MNEMONIC)
+@pytest.mark.parametrize(
+    "op", [bit.PackOp, bit.MatmulOp, bit.GroupedMatmulOp, bit.Conv2dOp], ids=lambda op: op.MNEMONIC
+)
 def test_the_example_in_an_operations_docstring_parses_and_verifies(op: type[DialectOp]) -> None:
     (example,) = re.findall(r"(?:^ {8}%.*\n)(?:^ {8}.*\n)*", op.__doc__ or "", re.MULTILINE)
     arguments = {
@@ -209,6 +211,11 @@ def test_the_example_in_an_operations_docstring_parses_and_verifies(op: type[Dia
             "x": 'tensor<100x64xi1, #bit.encoding<"bipolar">>',
             "w": 'tensor<8x32x64xi2, #bit.encoding<"u2">>',
             "offsets": "tensor<9xi32>",
+        }
+    if op is bit.Conv2dOp:
+        arguments = {
+            "images": 'tensor<8x16x16x64xi1, #bit.encoding<"bipolar">>',
+            "filters": 'tensor<32x3x3x64xi1, #bit.encoding<"bipolar">>',
         }
     signature = ", ".join(f"%{name}: {type_}" for name, type_ in arguments.items())
     with ir.Context() as context:
