@@ -99,9 +99,9 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
     if isinstance(op, bit.PlaneRanksOp):
         return build_ranks_kernel(module, name, op)
     if isinstance(op, bit.PlanePatchesOp):
-        return build_patches_kernel(module, name, op)
+        return build_patches_kernel(module, name, op, target)
     if isinstance(op, bit.PlaneEdgeSumsOp):
-        return build_edge_sums_kernel(module, name, op)
+        return build_edge_sums_kernel(module, name, op, target)
     problem = ProductProblem(op, target)
     tile = given_tile(problem) or choose_tile(problem)
     if isinstance(tile, ResidentTile):

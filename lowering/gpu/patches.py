@@ -18,10 +18,12 @@ from bitmlir.lowering.gpu.memory import (
     kernel_function,
     load,
     offset,
+    overlap_launches,
     store,
     thread_index,
 )
 from bitmlir.lowering.passes import fail
+from bitmlir.lowering.targets import Target
 from bitmlir.lowering.vectors import splat, vector_of
 
 __all__ = ["build_edge_sums_kernel", "build_patches_kernel"]
@@ -32,7 +34,7 @@ _CHUNK_WORDS = 4  # of a patch that a thread copies: a pixel's row has whole one
 _MOST_TASKS = 1 << 31
 
 
-def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp) -> Kernel:
+def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp, target: Target) -> Kernel:
     """Emit the kernel that gathers what a window sees: first the threads that copy, then one for each place's sum."""
     window, (planes, places, row_words) = bit.window_in(op.window), ir.MemRefType(op.out.type).shape
     row_chunks = row_words // _CHUNK_WORDS
@@ -46,6 +48,8 @@ def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp) ->
     arguments = (op.planes, op.sums, op.out, op.out_sums)
 
     def body(source: ir.Value, sums: ir.Value, out: ir.Value, out_sums: ir.Value) -> None:
+        if target.overlaps_launches:
+            overlap_launches()
         task = block_index() * _THREADS + thread_index()
 
         def copy() -> None:
@@ -74,7 +78,8 @@ def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp) ->
 
     with ir.InsertionPoint(module):
         kernel_function(name, _THREADS, arguments, {}, body)
-    return Kernel(name, (ceil_div(copies + places, _THREADS), 1, 1), _THREADS, 0, arguments)
+    grid = (ceil_div(copies + places, _THREADS), 1, 1)
+    return Kernel(name, grid, _THREADS, 0, arguments, overlaps=target.overlaps_launches)
 
 
 def _chunk_bytes() -> int:
@@ -96,13 +101,15 @@ def _position(axis: Axis, place: Scalar, tap: Scalar) -> Scalar:
     return place * axis.stride + tap * axis.dilation - axis.before
 
 
-def build_edge_sums_kernel(module: ir.Block, name: str, op: bit.PlaneEdgeSumsOp) -> Kernel:
+def build_edge_sums_kernel(module: ir.Block, name: str, op: bit.PlaneEdgeSumsOp, target: Target) -> Kernel:
     """Emit the kernel that adds up the taps of filters that lie inside an image."""
     window, (_, filters) = bit.window_in(op.window), ir.MemRefType(op.out.type).shape
     scale, constant = (ir.IntegerAttr(a).value for a in (op.scale, op.offset))
     arguments = (op.sums, op.out)
 
     def body(sums: ir.Value, out: ir.Value) -> None:
+        if target.overlaps_launches:
+            overlap_launches()
         number = block_index() * _THREADS + thread_index()
 
         def add_up() -> None:
@@ -125,4 +132,5 @@ def build_edge_sums_kernel(module: ir.Block, name: str, op: bit.PlaneEdgeSumsOp)
 
     with ir.InsertionPoint(module):
         kernel_function(name, _THREADS, arguments, {}, body)
-    return Kernel(name, (ceil_div(filters, _THREADS), 1, 1), _THREADS, 0, arguments)
+    grid = (ceil_div(filters, _THREADS), 1, 1)
+    return Kernel(name, grid, _THREADS, 0, arguments, overlaps=target.overlaps_launches)

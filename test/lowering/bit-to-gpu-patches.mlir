@@ -5,6 +5,7 @@
 // them for each of two planes; 60 more add up a place's sum. What lies outside the image is read as the first pixel, and is 0.
 
 // CHECK-LABEL: llvm.func @plane_patches_0
+//       CHECK:   nvvm.griddepcontrol
 //       CHECK:   arith.cmpi ult, %{{.*}}, %c1080_i32
 //       CHECK:   %[[INSIDE:.*]] = arith.andi %{{.*}}, %{{.*}} : i1
 //       CHECK:   %[[WORDS:.*]] = llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<4xi32>
