@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+
 import ml_dtypes
 import numpy as np
 
@@ -9,7 +12,17 @@ from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
 from bitmlir.dialects.window import Axis, Window
 
-__all__ = ["conv2d", "epilogue", "grouped_matmul", "matmul", "quantised", "row_groups", "row_sums", "search"]
+__all__ = [
+    "conv2d",
+    "epilogue",
+    "grouped_matmul",
+    "matmul",
+    "max_pool",
+    "quantised",
+    "row_groups",
+    "row_sums",
+    "search",
+]
 
 _INTEGERS = {"i32": np.int32, "i16": np.int16}
 _FLOATS = {"f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -58,14 +71,32 @@ def conv2d(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
         array([[10, 10],
                [10, 10]])
     """
-    rows, columns = window.rows, window.columns
-    sides = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))
-    padded = np.pad(x, sides)
     total = np.zeros((x.shape[0], *window.places, y.shape[0]), np.int64)
-    for r, s in np.ndindex(rows.taps, columns.taps):
-        seen = padded[:, _places(rows, r), _places(columns, s)]
+    for (r, s), seen in _taps(x, window, outside=0):
         total += matmul(seen.reshape(-1, seen.shape[-1]), y[:, r, s]).reshape(total.shape)
     return total
+
+
+def max_pool(x: np.ndarray, window: Window) -> np.ndarray:
+    """D[n, p, q, c] = max_{r, s} x[n, p·sy − top + r·dy, q·sx − left + s·dx, c] over pixels inside the image: int64
+    [N, P, Q, C] from [N, H, W, C].
+
+    Example:
+        >>> max_pool(np.array([[[-1], [-2]], [[-3], [-4]]])[None], Window(Axis(2, 2, after=1), Axis(2, 1)))[0, ..., 0]
+        array([[-1, -2],
+               [-3, -4]])
+    """
+    lowest = np.iinfo(np.int64).min
+    return functools.reduce(np.maximum, (seen for _, seen in _taps(x.astype(np.int64), window, outside=lowest)))
+
+
+def _taps(x: np.ndarray, window: Window, outside: int) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Each tap of a window, and what it sees at all output places."""
+    rows, columns = window.rows, window.columns
+    sides = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))
+    padded = np.pad(x, sides, constant_values=outside)
+    for r, s in np.ndindex(rows.taps, columns.taps):
+        yield (r, s), padded[:, _places(rows, r), _places(columns, s)]
 
 
 def _places(axis: Axis, tap: int) -> slice:

@@ -34,6 +34,16 @@ module {
       %11 = irdl.region(%6, %7, %8, %9, %10) with size 1
       irdl.regions(epilogue: %11)
     }
+    irdl.operation @pool {
+      %0 = irdl.any
+      irdl.operands(source: %0)
+      %1 = irdl.any
+      irdl.results(result: %1)
+      %2 = irdl.any
+      %3 = irdl.any
+      %4 = irdl.any
+      irdl.attributes {"size" = %2, "stride" = %3, "padding" = %4}
+    }
     irdl.operation @plane_patches {
       %0 = irdl.any
       %1 = irdl.any
@@ -42,6 +52,15 @@ module {
       irdl.operands(planes: %0, sums: %1, out: %2, out_sums: %3)
       %4 = irdl.any
       irdl.attributes {"window" = %4}
+    }
+    irdl.operation @plane_pool {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      irdl.operands(planes: %0, out: %1, out_sums: %2)
+      %3 = irdl.base @bit::@encoding 
+      %4 = irdl.any
+      irdl.attributes {"encoding" = %3, "window" = %4}
     }
     irdl.operation @plane_edge_sums {
       %0 = irdl.any

@@ -1,4 +1,4 @@
-"""Level 0 of the `bit` dialect: convolutions of packed images."""
+"""Level 0 of the `bit` dialect: convolutions and pools of packed images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bitmlir.dialects.ops import Attr, DialectOp, Operand, Region, Result
 from bitmlir.dialects.types import require_encoding
 from bitmlir.dialects.window import Axis, Window
 
-__all__ = ["Conv2dOp", "conv2d"]
+__all__ = ["Conv2dOp", "PoolOp", "conv2d"]
 
 
 @dialect.op("conv2d")
@@ -76,7 +76,7 @@ class Conv2dOp(DialectOp):
                 return fault
             if require_encoding(side.type).has_row_zeros:
                 return f"{name} cannot have a zero point for each pixel: use one for all, u<p>@z"
-        if fault := self._steps_fault():
+        if fault := _steps_fault(self, ("stride", 2, 1), ("padding", 4, 0), ("dilation", 2, 1)):
             return fault
         (n, *_, c), (o, r, s, filter_c) = (ir.RankedTensorType(side.type).shape for side in (self.lhs, self.rhs))
         if c != filter_c:
@@ -93,14 +93,6 @@ class Conv2dOp(DialectOp):
                 f"the result must have at most {LARGEST_SIZE} places in all images, but has {n}x{places[0]}x{places[1]}"
             )
         return self._result_fault((n, *places, o))
-
-    def _steps_fault(self) -> str | None:
-        for name, count, least in (("stride", 2, 1), ("padding", 4, 0), ("dilation", 2, 1)):
-            attribute = self.attributes[name]
-            numbers = list(ir.DenseI64ArrayAttr(attribute)) if isinstance(attribute, ir.DenseI64ArrayAttr) else []
-            if len(numbers) != count or not all(least <= number <= LARGEST_SIZE for number in numbers):
-                return f"{name} must be array<i64: …> of {count} numbers from {least} on, but is {attribute}"
-        return None
 
     def _reach(self) -> str:
         return f"{self.window.rows.reach}x{self.window.columns.reach}"
@@ -130,6 +122,76 @@ class Conv2dOp(DialectOp):
                     known = "[channel], [image, y, x, channel] or constants"
                     return f"tensor.extract in its region may read at {known}, and in no other order"
         return None
+
+
+@dialect.op("pool")
+class PoolOp(DialectOp):
+    """The largest number of each channel that a window sees, in packed images.
+
+    value(result[n, p, q, c]) = max_{r, s} value(source[n, p·sy − top + r, q·sx − left + s, c])
+
+    Places outside the image are left out; every window must see a place inside. The result has the source's encoding.
+
+    source: packed NxHxWxC; result: packed NxPxQxC. size = array<i64: R, S>; stride = array<i64: sy, sx>;
+    padding = array<i64: top, left, bottom, right>.
+
+        %y = "bit.pool"(%images) {size = array<i64: 2, 2>, stride = array<i64: 2, 2>, padding = array<i64: 0, 0, 0, 0>}
+          : (tensor<8x16x16x64xi1, #bit.encoding<"bipolar">>) -> tensor<8x8x8x64xi1, #bit.encoding<"bipolar">>
+    """
+
+    PURE = True
+    source = Operand()
+    size = Attr()
+    stride = Attr()
+    padding = Attr()
+    result = Result()
+
+    @classmethod
+    def infer(cls, **fields: Any) -> list[ir.Type]:
+        """N images of P by Q places, of the source's channels and encoding."""
+        source = ir.RankedTensorType(fields["source"].type)
+        n, *_, c = source.shape
+        places = _pool_window(source.shape, *(fields[name] for name in ("size", "stride", "padding"))).places
+        return [ir.RankedTensorType.get([n, *places, c], source.element_type, source.encoding)]
+
+    @property
+    def window(self) -> Window:
+        """The window that moves over an image."""
+        numbers = (list(ir.DenseI64ArrayAttr(a)) for a in (self.size, self.stride, self.padding))
+        return _pool_window(ir.RankedTensorType(self.source.type).shape, *numbers)
+
+    def check(self) -> str | None:
+        if fault := packed_fault(self.source.type, "source", ranks=(4,)):
+            return fault
+        if require_encoding(self.source.type).has_row_zeros:
+            return "source cannot have a zero point for each pixel: use one for all, u<p>@z"
+        if fault := _steps_fault(self, ("size", 2, 1), ("stride", 2, 1), ("padding", 4, 0)):
+            return fault
+        window, source = self.window, ir.RankedTensorType(self.source.type)
+        if min(window.places) < 1:
+            reach = f"{window.rows.reach}x{window.columns.reach}"
+            return f"the window of {reach} does not fit into the padded images: pad them, or take a smaller one"
+        if not all(len(rows) and len(columns) for rows, columns in window.classes):
+            return "every window must see a place inside the image: take less padding than the window's size"
+        (n, *_, c), places = source.shape, window.places
+        expected = ir.RankedTensorType.get([n, *places, c], source.element_type, source.encoding)
+        if self.result.type != expected:
+            return f"the result must be {expected}, but is {self.result.type}"
+        return None
+
+
+def _pool_window(images: Sequence[int], size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Window:
+    return _window(images, (1, *size, 1), stride, padding, (1, 1))
+
+
+def _steps_fault(op: DialectOp, *steps: tuple[str, int, int]) -> str | None:
+    """Why an attribute is not so many numbers of at least some size: name, count and least of each."""
+    for name, count, least in steps:
+        attribute = op.attributes[name]
+        numbers = list(ir.DenseI64ArrayAttr(attribute)) if isinstance(attribute, ir.DenseI64ArrayAttr) else []
+        if len(numbers) != count or not all(least <= number <= LARGEST_SIZE for number in numbers):
+            return f"{name} must be array<i64: …> of {count} numbers from {least} on, but is {attribute}"
+    return None
 
 
 def _window(

@@ -1,4 +1,4 @@
-"""Level 1 of the `bit` dialect: what makes a convolution a product of planes.
+"""Level 1 of the `bit` dialect: what makes a convolution a product of planes, and pools.
 
 A convolution is the product of patches, a row for each output place with the planes of all taps one after the other,
 with filters, whose rows have the same order. Outside the image a patch has no bits, which is neutral for AND.
@@ -6,14 +6,18 @@ with filters, whose rows have the same order. Outside the image a patch has no b
 
 from __future__ import annotations
 
+import math
+
 from mlir import ir
 
 from bitmlir.dialects.bit_dialect import dialect
+from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import memref_fault
-from bitmlir.dialects.ops import Attr, DialectOp, Operand
+from bitmlir.dialects.ops import Attr, DialectOp, Operand, attribute_named
+from bitmlir.dialects.types import encoding_in
 from bitmlir.dialects.window import Axis, Window
 
-__all__ = ["PlaneEdgeSumsOp", "PlanePatchesOp", "window_attribute", "window_in"]
+__all__ = ["PlaneEdgeSumsOp", "PlanePatchesOp", "PlanePoolOp", "window_attribute", "window_in"]
 
 _AXIS = ("size", "taps", "stride", "before", "after", "dilation")
 
@@ -67,15 +71,61 @@ class PlanePatchesOp(DialectOp):
             return fault
         if fault := memref_fault(self.planes.type, "planes", ("P", "R", "V")):
             return fault
-        window, (planes, rows, words) = window_in(self.window), ir.MemRefType(self.planes.type).shape
-        pixels = window.rows.size * window.columns.size
-        if rows % pixels:
-            return f"planes must have whole images of {pixels} pixels, but have {rows} rows"
-        places = rows // pixels * window.places[0] * window.places[1]
+        if fault := _images_fault(self.planes, self.window):
+            return fault
+        (planes, rows, words), window = ir.MemRefType(self.planes.type).shape, window_in(self.window)
+        places = _places(rows, window)
         return (
             memref_fault(self.sums.type, "sums", (rows,))
             or memref_fault(self.out.type, "out", (planes, places, window.taps * words))
             or memref_fault(self.out_sums.type, "out_sums", (places,))
+        )
+
+
+def _images_fault(planes: ir.Value, window: ir.Attribute) -> str | None:
+    """Why planes are not those of whole images that a window moves over."""
+    pixels, rows = window_in(window).pixels, ir.MemRefType(planes.type).shape[1]
+    return f"planes must have whole images of {pixels} pixels, but have {rows} rows" if rows % pixels else None
+
+
+def _places(rows: int, window: Window) -> int:
+    """Output places of as many images as have so many pixels."""
+    return rows // window.pixels * math.prod(window.places)
+
+
+@dialect.op("plane_pool")
+class PlanePoolOp(DialectOp):
+    """Take the largest number of each channel that a window sees (see `bit.pool`).
+
+    planes: memref<Px(N·H·W)xVxi32>; out: memref<PxMxVxi32>, out_sums: memref<Mxi32>. `window`: see `window_attribute`.
+    """
+
+    planes = Operand()
+    out = Operand()
+    out_sums = Operand()
+    encoding = Attr(attribute_named("bit", "encoding"))
+    window = Attr()
+
+    def check(self) -> str | None:
+        try:
+            encoding = encoding_in(self.encoding)
+        except EncodingError as error:
+            return f"encoding: {error}"
+        if encoding.has_row_zeros:
+            return f"encoding '{encoding}' has a zero point for each pixel: numbers of different pixels do not compare"
+        if fault := _window_fault(self.window):
+            return fault
+        if fault := memref_fault(self.planes.type, "planes", (encoding.bits, "R", "V")):
+            return fault
+        if fault := _images_fault(self.planes, self.window):
+            return fault
+        window = window_in(self.window)
+        if not all(len(rows) and len(columns) for rows, columns in window.classes):
+            return "every window must see a place inside the image: take less padding than the window's size"
+        planes, rows, words = ir.MemRefType(self.planes.type).shape
+        places = _places(rows, window)
+        return memref_fault(self.out.type, "out", (planes, places, words)) or memref_fault(
+            self.out_sums.type, "out_sums", (places,)
         )
 
 

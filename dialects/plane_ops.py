@@ -25,7 +25,7 @@ from bitmlir.dialects.ops import (
     attribute_named,
     base,
 )
-from bitmlir.dialects.plane_conv_ops import PlaneEdgeSumsOp, PlanePatchesOp
+from bitmlir.dialects.plane_conv_ops import PlaneEdgeSumsOp, PlanePatchesOp, PlanePoolOp
 from bitmlir.dialects.types import bitwise_name, encoding_in
 
 __all__ = [
@@ -375,7 +375,7 @@ class PlaneUnpackOp(DialectOp):
 
 
 PlaneProduct = PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneSearchOp
-PlaneOp = PlaneProduct | PlaneRanksOp | PlanePackOp | PlaneUnpackOp | PlanePatchesOp | PlaneEdgeSumsOp
+PlaneOp = PlaneProduct | PlaneRanksOp | PlanePackOp | PlaneUnpackOp | PlanePatchesOp | PlaneEdgeSumsOp | PlanePoolOp
 
 
 def plane_matmul(

@@ -77,6 +77,11 @@ class Window:
         return self.rows.taps * self.columns.taps
 
     @property
+    def pixels(self) -> int:
+        """Pixels of an image."""
+        return self.rows.size * self.columns.size
+
+    @property
     def places(self) -> tuple[int, int]:
         """Height and width of the output."""
         return self.rows.places, self.columns.places

@@ -269,6 +269,15 @@ class _Decomposition:
             self._matmul(op)
         elif isinstance(op, bit.Conv2dOp):
             self._conv2d(op)
+        elif isinstance(op, bit.PoolOp):
+            source, out = self.values[op.source], self._result(op.result)
+            bit.PlanePoolOp(
+                planes=source.planes,
+                out=out.planes,
+                out_sums=out.sums,
+                encoding=ir.RankedTensorType(op.source.type).encoding,
+                window=bit.window_attribute(op.window),
+            )
         elif isinstance(op, bit.SearchOp):
             self._search(op)
         elif isinstance(op, (bit.PackOp, bit.QuantiseOp)):

@@ -12,6 +12,7 @@ from bitmlir.dialects import bit
 from bitmlir.lowering.cpu.kernel import Kernel
 from bitmlir.lowering.cpu.packing import build_pack_kernel, build_unpack_kernel
 from bitmlir.lowering.cpu.patches import build_edge_sums_kernel, build_patches_kernel
+from bitmlir.lowering.cpu.pool import build_pool_kernel
 from bitmlir.lowering.cpu.product import build_product_kernel
 from bitmlir.lowering.cpu.top import build_ranks_kernel
 from bitmlir.lowering.passes import Pass
@@ -57,6 +58,8 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
         return build_patches_kernel(name, op)
     if isinstance(op, bit.PlaneEdgeSumsOp):
         return build_edge_sums_kernel(name, op)
+    if isinstance(op, bit.PlanePoolOp):
+        return build_pool_kernel(name, op)
     return build_product_kernel(name, op)
 
 

@@ -18,6 +18,7 @@ from bitmlir.lowering.gpu.mma_sync import build_mma_kernel
 from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.packing import build_pack_kernel, build_unpack_kernel
 from bitmlir.lowering.gpu.patches import build_edge_sums_kernel, build_patches_kernel
+from bitmlir.lowering.gpu.pool import build_pool_kernel
 from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.resident import build_resident_kernel
 from bitmlir.lowering.gpu.resident_tile import ResidentTile
@@ -102,6 +103,8 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
         return build_patches_kernel(module, name, op, target)
     if isinstance(op, bit.PlaneEdgeSumsOp):
         return build_edge_sums_kernel(module, name, op, target)
+    if isinstance(op, bit.PlanePoolOp):
+        return build_pool_kernel(module, name, op, target)
     problem = ProductProblem(op, target)
     tile = given_tile(problem) or choose_tile(problem)
     if isinstance(tile, ResidentTile):

@@ -46,6 +46,9 @@ def _launch(op: bit.PlaneOp, target: Target) -> dict[str, Any]:
     elif isinstance(op, bit.PlanePatchesOp):
         kind, matrix = "patches", op.out
         read, written = traffic((op.planes, op.sums), (op.out, op.out_sums))
+    elif isinstance(op, bit.PlanePoolOp):
+        kind, matrix = "pool", op.out
+        read, written = traffic((op.planes,), (op.out, op.out_sums))
     elif isinstance(op, bit.PlaneEdgeSumsOp):
         kind, matrix = "edge sums", op.out
         read, written = traffic((op.sums,), (op.out,))

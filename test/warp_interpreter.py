@@ -184,9 +184,7 @@ class _Block:
         return compared & ~unordered if predicate < 7 else compared | unordered
 
     def _arith_select(self, op: ir.Operation, condition: np.ndarray, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
-        if yes.ndim > condition.ndim:
-            condition = condition[:, None]
-        return np.where(condition, yes, no)
+        return _chosen(condition, yes, no)
 
     def _arith_maxsi(self, op: ir.Operation, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.maximum(_signed(x), _signed(y)).view(x.dtype)
@@ -349,7 +347,7 @@ class _Block:
     def _scf_if(self, op: ir.Operation, condition: np.ndarray, active: np.ndarray) -> tuple[Any, ...]:
         branches = [region.blocks[0] for region in op.regions if len(region.blocks)]
         yielded = [self._visit(b, active & where) for b, where in zip(branches, (condition, ~condition), strict=False)]
-        return tuple(np.where(condition, *both) for both in zip(*yielded, strict=True)) if op.results else ()
+        return tuple(_chosen(condition, *both) for both in zip(*yielded, strict=True)) if op.results else ()
 
     def _scf_for(
         self, op: ir.Operation, first: Any, end: Any, step: Any, *carried: Any, active: Any
@@ -358,7 +356,7 @@ class _Block:
         while (going := active & (_signed(number) < _signed(end))).any():
             self.values.update(zip(body.arguments, [number, *values], strict=True))
             following = self._visit(body, going)
-            values = [np.where(going, new, old) for new, old in zip(following, values, strict=True)]
+            values = [_chosen(going, new, old) for new, old in zip(following, values, strict=True)]
             number = np.where(going, number + step, number)
         return tuple(values)
 
@@ -371,6 +369,11 @@ _MASKED = {
     "scf.if",
     "scf.for",
 }
+
+
+def _chosen(condition: np.ndarray, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
+    """yes for threads of which the condition holds, else no; vectors whole."""
+    return np.where(condition[:, None] if yes.ndim > condition.ndim else condition, yes, no)
 
 
 def _bits(layout: FragmentLayout | None, registers: Any, start: int) -> np.ndarray:

@@ -100,6 +100,10 @@ def _matmul(op: Any, values: _Values) -> np.ndarray:
     return element if op.result.type.encoding is None else _decoded(element, _encoding(op.result))
 
 
+def _pool(op: Any, values: _Values) -> np.ndarray:
+    return reference.max_pool(values[op.source], op.window)
+
+
 def _search(op: Any, values: _Values) -> tuple[np.ndarray, np.ndarray]:
     return reference.search(_elements(op, values), op.attributes["count"].value, bit.order_name(op.order))
 
@@ -135,6 +139,7 @@ _WHOLE: dict[str, Callable[[Any, _Values], np.ndarray | tuple[np.ndarray, ...]]]
     "bit.unpack": _unpack,
     "bit.matmul": _matmul,
     "bit.conv2d": _matmul,
+    "bit.pool": _pool,
     "bit.grouped_matmul": _matmul,
     "bit.search": _search,
 }

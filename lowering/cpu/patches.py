@@ -5,7 +5,6 @@ from __future__ import annotations
 from mlir import ir
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.window import Axis
 from bitmlir.lowering.cpu.kernel import (
     Arrays,
     Kernel,
@@ -18,6 +17,7 @@ from bitmlir.lowering.cpu.kernel import (
     write,
 )
 from bitmlir.lowering.emit import Carried, Scalar, const, if_else, select
+from bitmlir.lowering.windows import pixel_at, place_in_image
 
 __all__ = ["build_edge_sums_kernel", "build_patches_kernel"]
 
@@ -25,17 +25,14 @@ __all__ = ["build_edge_sums_kernel", "build_patches_kernel"]
 def build_patches_kernel(name: str, op: bit.PlanePatchesOp) -> Kernel:
     """Emit the kernel that gathers what a window sees."""
     window, (planes, places, row_words) = bit.window_in(op.window), ir.MemRefType(op.out.type).shape
-    words, (height, width) = row_words // window.taps, window.places
-    pixels = window.rows.size * window.columns.size
+    words = row_words // window.taps
 
     def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:
         def gather(place: Scalar) -> None:
-            image, y, x = place // (height * width), place // width % height, place % width
+            where = place_in_image(window, place)
 
             def tap(r: Scalar, s: Scalar, total: Carried) -> Carried:
-                row, column = _position(window.rows, y, r), _position(window.columns, x, s)
-                inside = (row < window.rows.size) & (column < window.columns.size)
-                pixel = select(inside, image * pixels + row * window.columns.size + column, as_index(0))
+                inside, pixel = pixel_at(window, where, r, s, outside=as_index(0))
                 start = (r * window.columns.taps + s) * words
                 for plane in range(planes):
                     if_else(
@@ -61,11 +58,6 @@ def build_patches_kernel(name: str, op: bit.PlanePatchesOp) -> Kernel:
 
     arguments = (op.planes, op.sums, op.out, op.out_sums)
     return kernel_function(name, arguments, places, task_rows(planes * row_words, places), body)
-
-
-def _position(axis: Axis, place: Scalar, tap: Scalar) -> Scalar:
-    """Where a tap lies in the image; outside it, a number past its end, since numbers are unsigned."""
-    return place * axis.stride + tap * axis.dilation - axis.before
 
 
 def build_edge_sums_kernel(name: str, op: bit.PlaneEdgeSumsOp) -> Kernel:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from mlir import ir
 from mlir.dialects import arith
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
-from bitmlir.dialects.window import Axis, Window
+from bitmlir.dialects.window import Window
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, if_else, if_then, select
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
@@ -25,6 +23,7 @@ from bitmlir.lowering.gpu.memory import (
 from bitmlir.lowering.passes import fail
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.vectors import splat, vector_of
+from bitmlir.lowering.windows import pixel_at, place_in_image
 
 __all__ = ["build_edge_sums_kernel", "build_patches_kernel"]
 
@@ -55,7 +54,7 @@ def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp, ta
         def copy() -> None:
             chunk, place, plane = task % row_chunks, task // row_chunks % places, task // (row_chunks * places)
             tap = chunk // tap_chunks
-            inside, pixel = _pixel(window, place, tap // window.columns.taps, tap % window.columns.taps)
+            inside, pixel = _pixel(window, place, tap)
             at = ((plane * rows + pixel).to_i64() * tap_chunks + (chunk % tap_chunks).to_i64()) * _chunk_bytes()
             type_ = vector_of(i32(), _CHUNK_WORDS)
             words = load(type_, offset(source, at, GLOBAL), _chunk_bytes())
@@ -66,7 +65,7 @@ def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp, ta
             place = task - copies
 
             def add(tap: Scalar, carried: Carried) -> Carried:
-                inside, pixel = _pixel(window, place, tap // window.columns.taps, tap % window.columns.taps)
+                inside, pixel = _pixel(window, place, tap)
                 value = Scalar(load(i32(), offset(sums, pixel.to_i64() * _WORD_BYTES, GLOBAL), _WORD_BYTES))
                 return [(Scalar(carried[0]) + select(inside, value, 0)).value]
 
@@ -86,19 +85,10 @@ def _chunk_bytes() -> int:
     return _CHUNK_WORDS * _WORD_BYTES
 
 
-def _pixel(window: Window, place: Scalar, r: Scalar, s: Scalar) -> tuple[Scalar, Scalar]:
+def _pixel(window: Window, place: Scalar, tap: Scalar) -> tuple[Scalar, Scalar]:
     """Whether a tap lies inside the image at an output place, and the number of the pixel there, or 0."""
-    (height, width), size = window.places, math.prod((window.rows.size, window.columns.size))
-    row = _position(window.rows, place // width % height, r)
-    column = _position(window.columns, place % width, s)
-    inside = (row < window.rows.size) & (column < window.columns.size)
-    pixel = place // (height * width) * size + row * window.columns.size + column
-    return inside, select(inside, pixel, 0)
-
-
-def _position(axis: Axis, place: Scalar, tap: Scalar) -> Scalar:
-    """Where a tap lies in the image; outside it, a number past its end, since numbers are unsigned."""
-    return place * axis.stride + tap * axis.dilation - axis.before
+    r, s = tap // window.columns.taps, tap % window.columns.taps
+    return pixel_at(window, place_in_image(window, place), r, s, outside=0)
 
 
 def build_edge_sums_kernel(module: ir.Block, name: str, op: bit.PlaneEdgeSumsOp, target: Target) -> Kernel:

@@ -108,6 +108,22 @@ func.func @packing(%x: tensor<255x1023xi16>, %zeros: tensor<255xi32>) -> tensor<
 }
 """
 
+POOL = """
+!images = tensor<4x14x14x200xi3, #bit.encoding<"i3">>
+!pooled = tensor<4x7x7x200xi3, #bit.encoding<"i3">>
+!filters = tensor<255x3x3x200xi1, #bit.encoding<"bipolar">>
+func.func @pool(%x: !images, %w: !filters) -> tensor<4x5x5x255xi32> {
+  %p = "bit.pool"(%x) {size = array<i64: 3, 3>, stride = array<i64: 2, 2>, padding = array<i64: 1, 1, 1, 1>}
+    : (!images) -> !pooled
+  %y = "bit.conv2d"(%p, %w) ({
+  ^bb0(%acc: i32, %image: index, %row: index, %col: index, %channel: index):
+    gpu.yield %acc : i32
+  }) {stride = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>, dilation = array<i64: 1, 1>}
+    : (!pooled, !filters) -> tensor<4x5x5x255xi32>
+  return %y : tensor<4x5x5x255xi32>
+}
+"""
+
 PROGRAMS: dict[str, MatmulSpec | GroupedSpec | Conv2dSpec | str] = {
     "one plane": MatmulSpec(*LARGE, "bipolar", "bipolar"),
     "64 plane pairs": MatmulSpec(*LARGE, "i8", "i8"),
@@ -126,6 +142,7 @@ PROGRAMS: dict[str, MatmulSpec | GroupedSpec | Conv2dSpec | str] = {
     "packing": PACKING,
     "batch": MatmulSpec(255, 257, 1023, "u2@row", "i3", out="f16", **SCALES, batch=40),
     "batch of few rows": MatmulSpec(8, 1024, 4096, "u2", "i2", batch=16),
+    "pool": POOL,
     "convolution": Conv2dSpec(4, 14, 14, 200, 100, "bipolar", "u2", "bit", padding=1),
     "groups": GroupedSpec(8, 4096, 1000, 1023, "bipolar", "u2", out="f16", **SCALES),
 }
