@@ -177,7 +177,7 @@ class PoolOp(DialectOp):
         expected = ir.RankedTensorType.get([n, *places, c], source.element_type, source.encoding)
         if self.result.type != expected:
             return f"the result must be {expected}, but is {self.result.type}"
-        return None
+        return packed_fault(self.result.type, "the result", ranks=(4,))
 
 
 def _pool_window(images: Sequence[int], size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Window:
