@@ -6,19 +6,9 @@ from mlir import ir
 from mlir.dialects import arith, llvm, vector
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, if_then
-from bitmlir.lowering.gpu.memory import (
-    GLOBAL,
-    Kernel,
-    block_index,
-    kernel_function,
-    load,
-    offset,
-    overlap_launches,
-    store,
-    thread_index,
-)
+from bitmlir.lowering.gpu.memory import GLOBAL, Kernel, load, offset, store
+from bitmlir.lowering.gpu.tasks import CHUNK_BYTES, CHUNK_WORDS, WORD_BYTES, build_task_kernel
 from bitmlir.lowering.largest import larger, smallest
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.vectors import splat, vector_of
@@ -26,35 +16,27 @@ from bitmlir.lowering.windows import pixel_at, place_in_image
 
 __all__ = ["build_pool_kernel"]
 
-_THREADS = 256
-_WORD_BYTES = BITS_PER_WORD // 8
-_CHUNK_WORDS = 4  # a pixel's row has whole ones
-_CHUNK_BYTES = _CHUNK_WORDS * _WORD_BYTES
-
 
 def build_pool_kernel(module: ir.Block, name: str, op: bit.PlanePoolOp, target: Target) -> Kernel:
     """Emit the kernel that takes the largest number that a window sees."""
     window, encoding = bit.window_in(op.window), bit.encoding_in(op.encoding)
     planes, places, words = ir.MemRefType(op.out.type).shape
-    pixels, chunks = ir.MemRefType(op.planes.type).shape[1], words // _CHUNK_WORDS
+    pixels, chunks = ir.MemRefType(op.planes.type).shape[1], words // CHUNK_WORDS
     arguments = (op.planes, op.out, op.out_sums)
 
-    def body(source: ir.Value, out: ir.Value, out_sums: ir.Value) -> None:
-        if target.overlaps_launches:
-            overlap_launches()
-        type_ = vector_of(i32(), _CHUNK_WORDS)
-        place = block_index() * _THREADS + thread_index()
+    def body(place: Scalar, source: ir.Value, out: ir.Value, out_sums: ir.Value) -> None:
+        type_ = vector_of(i32(), CHUNK_WORDS)
         where = place_in_image(window, place)
 
         def address(base: ir.Value, row: Scalar, chunk: Scalar) -> ir.Value:
-            return offset(base, (row.to_i64() * chunks + chunk.to_i64()) * _CHUNK_BYTES, GLOBAL)
+            return offset(base, (row.to_i64() * chunks + chunk.to_i64()) * CHUNK_BYTES, GLOBAL)
 
         def pool_chunk(chunk: Scalar, total: Carried) -> Carried:
             def tap(number: Scalar, largest: Carried) -> Carried:
                 r, s = number // window.columns.taps, number % window.columns.taps
                 inside, pixel = pixel_at(window, where, r, s, outside=0)
                 rows = [pixel + plane * pixels for plane in range(planes)]
-                seen = [load(type_, address(source, row, chunk), _CHUNK_BYTES) for row in rows]
+                seen = [load(type_, address(source, row, chunk), CHUNK_BYTES) for row in rows]
                 larger_ = larger(encoding, largest, seen)
                 return [arith.select(inside.value, x, y) for x, y in zip(larger_, largest, strict=True)]
 
@@ -62,18 +44,15 @@ def build_pool_kernel(module: ir.Block, name: str, op: bit.PlanePoolOp, target: 
             largest = for_loop(const(0), const(window.taps), const(1), start, tap)
             ones = Scalar(total[0])
             for plane, (value, weight) in enumerate(zip(largest, encoding.weights, strict=True)):
-                store(value, address(out, place + plane * places, chunk), _CHUNK_BYTES)
-                for lane in range(_CHUNK_WORDS):
+                store(value, address(out, place + plane * places, chunk), CHUNK_BYTES)
+                for lane in range(CHUNK_WORDS):
                     ones = ones + Scalar(llvm.intr_ctpop(vector.extract(value, [], [lane]))) * weight
             return [ones.value]
 
         def pool() -> None:
             total = for_loop(const(0), const(chunks), const(1), [const(0).value], pool_chunk)[0]
-            store(total, offset(out_sums, place.to_i64() * _WORD_BYTES, GLOBAL), _WORD_BYTES)
+            store(total, offset(out_sums, place.to_i64() * WORD_BYTES, GLOBAL), WORD_BYTES)
 
         if_then(place < places, pool)
 
-    with ir.InsertionPoint(module):
-        kernel_function(name, _THREADS, arguments, {}, body)
-    grid = (ceil_div(places, _THREADS), 1, 1)
-    return Kernel(name, grid, _THREADS, 0, arguments, overlaps=target.overlaps_launches)
+    return build_task_kernel(module, name, places, arguments, target, body)
