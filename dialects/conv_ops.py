@@ -171,7 +171,7 @@ class PoolOp(DialectOp):
         if min(window.places) < 1:
             reach = f"{window.rows.reach}x{window.columns.reach}"
             return f"the window of {reach} does not fit into the padded images: pad them, or take a smaller one"
-        if not all(len(rows) and len(columns) for rows, columns in window.classes):
+        if not window.always_sees:
             return "every window must see a place inside the image: take less padding than the window's size"
         (n, *_, c), places = source.shape, window.places
         expected = ir.RankedTensorType.get([n, *places, c], source.element_type, source.encoding)

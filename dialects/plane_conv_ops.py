@@ -120,7 +120,7 @@ class PlanePoolOp(DialectOp):
         if fault := _images_fault(self.planes, self.window):
             return fault
         window = window_in(self.window)
-        if not all(len(rows) and len(columns) for rows, columns in window.classes):
+        if not window.always_sees:
             return "every window must see a place inside the image: take less padding than the window's size"
         planes, rows, words = ir.MemRefType(self.planes.type).shape
         places = _places(rows, window)

@@ -87,6 +87,11 @@ class Window:
         return self.rows.places, self.columns.places
 
     @property
+    def always_sees(self) -> bool:
+        """Whether some tap lies inside the image at every place."""
+        return all(len(rows) and len(columns) for rows, columns in self.classes)
+
+    @property
     def classes(self) -> list[tuple[range, range]]:
         """The different sets of taps that lie inside, as ranges of rows and of columns, those of a row together."""
         return list(itertools.product(self.rows.classes, self.columns.classes))
