@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from bitmlir.dialects.errors import EncodingError, ShapeError
 from bitmlir.dialects.layout import LARGEST_SIZE
 from bitmlir.dialects.window import Axis, Window
 from bitmlir.spec import MatmulSpec
-from bitmlir.spec_fields import require_sizes
+from bitmlir.spec_fields import adopt_fields, require_sizes
 
 __all__ = ["Conv2dSpec"]
 
@@ -85,9 +85,7 @@ class Conv2dSpec:
             raise ShapeError(
                 f"{self.images} images of {height}×{width} places are too many: {LARGEST_SIZE} is the limit"
             )
-        for field in fields(product := self.product):
-            if field.name in ("lhs", "rhs", "out", "column_scale", "bias", "residual", "relu"):
-                object.__setattr__(self, field.name, getattr(product, field.name))
+        adopt_fields(self, self.product)
         for name in ("lhs", "rhs"):
             if Encoding.parse(getattr(self, name)).has_row_zeros:
                 raise EncodingError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import ShapeError
 from bitmlir.dialects.layout import LARGEST_SIZE
 from bitmlir.spec import MatmulSpec
-from bitmlir.spec_fields import whole_number
+from bitmlir.spec_fields import adopt_fields, whole_number
 
 __all__ = ["GroupedSpec"]
 
@@ -56,10 +56,7 @@ class GroupedSpec:
     relu: bool = False
 
     def __post_init__(self) -> None:
-        product = self.product  # checks all but the groups
-        for field in fields(product):
-            if hasattr(self, field.name):
-                object.__setattr__(self, field.name, getattr(product, field.name))
+        adopt_fields(self, self.product)  # checks all but the groups
         most = LARGEST_SIZE // self.n
         groups = whole_number(self.groups, most)
         if groups is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import fields
 from typing import Any
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.dialects.layout import LARGEST_SIZE
 
-__all__ = ["require_names", "require_sizes", "require_switches", "whole_number"]
+__all__ = ["adopt_fields", "require_names", "require_sizes", "require_switches", "whole_number"]
 
 _TRUTH_VALUES = ("builtins.bool", "numpy.bool")  # by name, since specs are checked without loading numpy
 
@@ -26,6 +27,13 @@ def whole_number(value: Any, largest: int) -> int | None:
     except Exception:  # an array of another library has an error of its own
         return None
     return number if 1 <= number <= largest else None
+
+
+def adopt_fields(spec: object, checked: Any) -> None:
+    """Take over the fields that another spec has too, as its checks have made them."""
+    for field in fields(checked):
+        if hasattr(spec, field.name):
+            object.__setattr__(spec, field.name, getattr(checked, field.name))
 
 
 def require_sizes(spec: object, *names: str, largest: int = LARGEST_SIZE) -> None:
