@@ -19,7 +19,9 @@ class Target:
 
     `operations` are the bit operations its matrix unit does natively, best first; `instruction` names the record in
     `bitmlir.lowering.instructions`; `copy` is how tiles reach shared memory; `shared_bytes` is the most that one block
-    can have (CUDA C++ Programming Guide, table of technical specifications).
+    can have (CUDA C++ Programming Guide, table of technical specifications). `processing_clusters` are the
+    multiprocessors of each graphics processing cluster, which a cluster of blocks cannot leave: of one card, since
+    makers switch off others on each.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Target:
     ptx_features: str = ""
     shared_bytes: int = 0
     multiprocessors: int = 1
+    processing_clusters: tuple[int, ...] = ()
 
     @property
     def is_gpu(self) -> bool:
@@ -41,6 +44,15 @@ class Target:
     def overlaps_launches(self) -> bool:
         """Whether a kernel can begin while the one before it ends (PTX ISA, griddepcontrol)."""
         return self.capability is not None and self.capability >= (9, 0)
+
+    def clusters_at_once(self, blocks: int) -> int:
+        """How many clusters of so many blocks run at once, one block on a multiprocessor.
+
+        Example:
+            >>> get_target("sm_90a").clusters_at_once(2)
+            66
+        """
+        return sum(size // blocks for size in self.processing_clusters or (self.multiprocessors,))
 
     @property
     def forward_compatible(self) -> bool:
@@ -62,7 +74,18 @@ TARGETS: dict[str, Target] = {
         Target("sm_86", "Ampere (RTX 30, A10): m16n8k256", _BOTH, _MMA, "cp.async", (8, 6), "+ptx80", 99 << 10, 82),
         Target("sm_89", "Ada (RTX 40, L4, L40): m16n8k256", _BOTH, _MMA, "cp.async", (8, 9), "+ptx80", 99 << 10, 128),
         Target("sm_90", "Hopper by mma.sync: AND only", ("and",), _MMA, "cp.async", (9, 0), "+ptx80", 227 << 10, 132),
-        Target("sm_90a", "Hopper by wgmma and TMA", ("and",), "wgmma.k256", "tma", (9, 0), "+ptx81", 227 << 10, 132),
+        Target(
+            "sm_90a",
+            "Hopper by wgmma and TMA",
+            ("and",),
+            "wgmma.k256",
+            "tma",
+            (9, 0),
+            "+ptx81",
+            227 << 10,
+            132,
+            (18, 18, 18, 18, 16, 16, 14, 14),
+        ),
         Target("sm_100a", "B200: bits as int8", ("and",), _INT8, "cp.async", (10, 0), "+ptx86", 227 << 10, 148),
         Target("sm_120", "RTX 50: bits as int8", ("and",), _INT8, "cp.async", (12, 0), "+ptx87", 99 << 10, 170),
     )

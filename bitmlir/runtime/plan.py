@@ -90,18 +90,16 @@ class Launch:
     overlap_previous: bool = False
     persistent: int | None = None
 
-    def blocks_on(self, multiprocessors: int) -> tuple[int, int, int]:
-        """The grid to launch on a device with so many multiprocessors.
+    def grid_for(self, at_once: int) -> tuple[int, int, int]:
+        """The grid to launch on a device that runs so many of the kernel's clusters at once.
 
         Example:
-            >>> Launch("k", (100, 1, 1), (128, 1, 1), 0, (), cluster=(2, 1, 1), persistent=1).blocks_on(15)
+            >>> Launch("k", (100, 1, 1), (128, 1, 1), 0, (), cluster=(2, 1, 1), persistent=1).grid_for(7)
             (14, 1, 1)
         """
         if self.persistent is None:
             return self.grid
-        cluster = self.cluster[0]
-        at_once = max(self.persistent * multiprocessors // cluster, 1) * cluster
-        return (min(self.grid[0], at_once), *self.grid[1:])
+        return (min(self.grid[0], max(at_once, 1) * self.cluster[0]), *self.grid[1:])
 
 
 Step = Memset | Launch

@@ -171,8 +171,8 @@ def stage_sides(problem: ProductProblem, tile: WgmmaTile) -> tuple[StageSide, St
 def wgmma_placement(problem: ProductProblem, tile: WgmmaTile) -> Placement:
     """Who takes which tile of a product: each cluster every so many."""
     extent = (problem.covered_columns, problem.m) if tile.swapped else (problem.m, problem.covered_columns)
-    size, at_once = (tile.rows * tile.cluster, tile.columns), problem.target.multiprocessors // tile.blocks
-    return Placement.over(problem, extent, size, tile.band, at_once)
+    size = (tile.rows * tile.cluster, tile.columns)
+    return Placement.over(problem, extent, size, tile.band, problem.target.clusters_at_once(tile.blocks))
 
 
 @dataclass(frozen=True)

@@ -354,21 +354,20 @@ def test_a_launch_says_its_clusters_what_it_overlaps_and_whether_it_persists(clu
 
 
 @pytest.mark.parametrize(
-    ("blocks", "cluster", "persistent", "multiprocessors", "launched"),
+    ("blocks", "cluster", "persistent", "at_once", "launched"),
     [
         (1000, 1, None, 10, 1000),
-        (1000, 1, 1, 132, 132),
-        (1000, 1, 2, 132, 264),
+        (1000, 1, 2, 264, 264),
         (100, 1, 1, 132, 100),
-        (1000, 2, 1, 131, 130),
-        (1000, 4, 1, 3, 4),  # a cluster at least
+        (1000, 2, 1, 65, 130),
+        (1000, 4, 1, 0, 4),  # a cluster at least
     ],
 )
 def test_a_persistent_kernel_has_as_many_blocks_as_a_device_runs_at_once(
-    blocks: int, cluster: int, persistent: int | None, multiprocessors: int, launched: int
+    blocks: int, cluster: int, persistent: int | None, at_once: int, launched: int
 ) -> None:
     launch = Launch("k", (blocks, 1, 1), (128, 1, 1), 0, (), cluster=(cluster, 1, 1), persistent=persistent)
-    assert launch.blocks_on(multiprocessors) == (launched, 1, 1)
+    assert launch.grid_for(at_once) == (launched, 1, 1)
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
