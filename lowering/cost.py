@@ -131,7 +131,7 @@ _CLUSTER_COST = 0.07  # of the time: blocks that wait for each other
 _ZEROING_SECONDS = 0.6e-6  # of a kernel that zeroes memory, where launches overlap: less than a memset takes
 
 _LINK_SECONDS = 0.18e-6  # from the last product of a link to the first of the next
-_SPLIT_SECONDS, _SENT_BYTES_PER_SECOND = 2.4e-6, 150e9  # that the blocks which share a tile take to add up
+_SPLIT_SECONDS, _SENT_BYTES_PER_SECOND = 1.6e-6, 150e9  # that the blocks which share a tile take to add up
 _TILE_SECONDS = 0.25e-6  # from the last product of a tile to the first one of the next, beside storing
 _GROUP_SECONDS = 0.07e-6  # for each group of rows that a block passes over on its way to a tile's
 
@@ -251,7 +251,7 @@ class CostModel:
         together = math.fsum(limit**_SHARPNESS for limit in (own, *limits.values())) ** (1 / _SHARPNESS)
         together += _DRAWN_SHARE * schedule.drawn / machine.memory_bytes_per_second
         together *= schedule.slowdown
-        clearing = self._clearing(tile)
+        clearing = self._clearing
         before = {"launch": machine.launch_seconds} | ({"clearing": clearing} if clearing else {})
         parts = before | {"start": start, "main loop": main, "storing": storing}
         return Estimate(
@@ -270,12 +270,12 @@ class CostModel:
             waves=schedule.waves,
         )
 
-    def _clearing(self, tile: Tile) -> float:
+    @property
+    def _clearing(self) -> float:
         """Seconds that clearing memory before the launch takes: by a kernel where launches overlap, or a memset."""
         if not self.problem.zeroed:
             return 0.0
-        overlaps = not isinstance(tile, MmaTile) and self.problem.target.overlaps_launches
-        return _ZEROING_SECONDS if overlaps else self.machine.memset_seconds
+        return _ZEROING_SECONDS if self.problem.target.overlaps_launches else self.machine.memset_seconds
 
     @property
     def _finding(self) -> float:

@@ -37,6 +37,7 @@ from bitmlir.lowering.gpu.memory import (
     block_index,
     kernel_function,
     offset,
+    overlap_launches,
     shared_memory,
     struct_elements,
     thread_index,
@@ -77,7 +78,16 @@ def build_mma_kernel(module: ir.Block, name: str, problem: ProductProblem, tile:
     function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(i32(), tile.blocks)
     persistent = tile.blocks if place.is_persistent else None
     grid = (place.tiles, 1, 1)
-    return Kernel(name, grid, tile.threads, layout.bytes, arguments, zeroed=problem.zeroed, persistent=persistent)
+    return Kernel(
+        name,
+        grid,
+        tile.threads,
+        layout.bytes,
+        arguments,
+        zeroed=problem.zeroed,
+        overlaps=problem.target.overlaps_launches,
+        persistent=persistent,
+    )
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,8 @@ class _Emitter:
 
         if_then(self.thread.equals(0), initialise)
         barrier()
+        if self.problem.target.overlaps_launches:
+            overlap_launches()
         if_else(self.warp < self.tile.consumers, self._consume, self._produce)
 
     def _for_each_tile(
