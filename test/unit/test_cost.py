@@ -92,7 +92,7 @@ def factors_off(times: Times) -> dict[Workload, float]:
 
 def test_the_model_is_near_what_was_measured(times: Times) -> None:
     factors = factors_off(times)
-    assert {work: factor for work, factor in factors.items() if factor > 1.36} == {}
+    assert {work: factor for work, factor in factors.items() if factor > 1.32} == {}
     assert median(factors.values()) < 1.06
 
 
@@ -115,9 +115,9 @@ def test_the_tile_that_the_model_prefers_is_among_the_fastest(times: Times) -> N
         slowdowns[work] = preferred / measured[0][0]
     # The shortest take about as long as a launch: measured again, they differ by a tenth.
     short = {work for work, measured in times.items() if measured[0][0] < SHORT}
-    assert {work: slowdown for work, slowdown in slowdowns.items() if slowdown > (1.6 if work in short else 1.2)} == {}
+    assert {work: slowdown for work, slowdown in slowdowns.items() if slowdown > (1.4 if work in short else 1.25)} == {}
     assert median(slowdowns.values()) < 1.03
-    assert mean(slowdowns.values()) < 1.04
+    assert mean(slowdowns.values()) < 1.045
 
 
 # --- estimates ----------------------------------------------------------------------------------------
