@@ -207,6 +207,9 @@ class FakeDriver:
     def CUlaunchAttribute():
         return SimpleNamespace(id=None, value=SimpleNamespace(clusterDim=SimpleNamespace()))
 
+    def cuOccupancyMaxActiveClusters(self, kernel, config):
+        return Status.CUDA_SUCCESS, 3
+
     def cuLaunchKernelEx(self, config, kernel, parameters, extra):
         assert config.numAttrs == len(config.attrs)
         attributes = {}

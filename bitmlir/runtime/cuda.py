@@ -136,7 +136,7 @@ class CudaProgram:
             return "cuMemsetD8Async", lambda stream: cuda.cuMemsetD8Async(address, 0, size, stream)
         parameters = _Parameters([_parameter(argument, buffers) for argument in step.arguments])
         kernel = self._module.kernel(step.kernel, step.shared_bytes)
-        grid = step.grid_for(self._at_once(step, kernel))
+        grid = step.grid if step.persistent is None else step.grid_for(self._at_once(step, step.persistent, kernel))
         if step.cluster == ONE_BLOCK and not step.overlap_previous:
             launch = (kernel, *grid, *step.block, step.shared_bytes)
             return "cuLaunchKernel", lambda stream: cuda.cuLaunchKernel(*launch, stream, parameters.address, 0)
@@ -148,10 +148,10 @@ class CudaProgram:
 
         return "cuLaunchKernelEx", launch_with_attributes
 
-    def _at_once(self, launch: Launch, kernel: Any) -> int:
+    def _at_once(self, launch: Launch, persistent: int, kernel: Any) -> int:
         """How many clusters of a launch the device runs at once; only the driver knows where they find room."""
         if launch.cluster == ONE_BLOCK:
-            return (launch.persistent or 1) * self.device.sm_count
+            return persistent * self.device.sm_count
         return call("cuOccupancyMaxActiveClusters", kernel, _launch_config(launch, launch.grid))
 
 

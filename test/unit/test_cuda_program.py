@@ -103,6 +103,17 @@ def test_clusters_and_overlap_are_attributes_of_the_launch(fake):
     np.testing.assert_array_equal(bound.buffers["y"].numpy(), 2 * 3 * X)
 
 
+def test_a_persistent_kernel_has_as_many_clusters_as_the_driver_says(fake):
+    launch = Launch("double", (16, 1, 1), (3, 1, 1), 64, ("y", "x"), cluster=(2, 1, 1), persistent=1)
+    steps = (launch, dataclasses.replace(launch, grid=(4, 1, 1)))
+    bound = CudaProgram(Bundle(dataclasses.replace(PLAN, steps=steps), BUNDLE.stages)).bind(
+        {"x": DeviceArray.from_numpy(X)}
+    )
+    fake.log.clear()
+    bound.run(5)
+    assert [entry[2][0] for entry in fake.log if entry[0] == "launch"] == [6, 4]
+
+
 def test_only_a_kernel_with_more_than_48_kib_of_shared_memory_asks_for_it(fake):
     CudaProgram(BUNDLE).bind({"x": DeviceArray.from_numpy(X)})
     assert [entry for entry in fake.log if entry[0] == "allow"] == [("allow", b"boxes", 196_672)]

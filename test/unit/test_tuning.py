@@ -346,7 +346,7 @@ def test_each_shipped_tile_is_the_fastest_of_those_that_were_measured() -> None:
     for entry in SHIPPED.entries:
         medians = [(median(t["seconds"]), t["tile"]) for t in entry.details["timings"] if "seconds" in t]
         assert (entry.seconds, entry.tile) in medians
-        assert entry.seconds == min(seconds for seconds, _ in medians)
+        assert entry.seconds == pytest.approx(min(seconds for seconds, _ in medians), rel=1e-12)  # of a tie, either
 
 
 def test_large_products_of_signs_are_compiled_by_the_shipped_table() -> None:
