@@ -35,8 +35,9 @@ class Conv2dSpec:
     result's shape, and encodings cannot be `u<p>@row`.
 
     Raises:
-        ShapeError: a size below 1, a filter that reaches farther than the padded image, a result of too many places, or
-            sums that could leave int32, or int16 for `i16`.
+        ShapeError: a size below 1, a filter that reaches farther than the padded image, too many pixels or taps, or
+            sums that could leave int32, or int16 for `i16`. (Where a target has no kernel that gathers patches itself,
+            they lie in memory, and compiling refuses 8 GiB of them or more.)
         EncodingError: an unknown encoding, or one that no operand or no result can have.
         InputError: as of `MatmulSpec`.
 
@@ -81,10 +82,16 @@ class Conv2dSpec:
                 f"{self.padding}: pad them, or take a smaller size or dilation"
             )
         height, width = self.window.places
-        if self.images * height * width > LARGEST_SIZE:
-            raise ShapeError(
-                f"{self.images} images of {height}×{width} places are too many: {LARGEST_SIZE} is the limit"
-            )
+        for count, what, rows, columns in (
+            (self.images, "images", self.height, self.width),
+            (self.images, "results", height, width),
+            (self.filters, "filters", self.window.rows.taps, self.window.columns.taps),
+        ):
+            if count * rows * columns > LARGEST_SIZE:
+                raise ShapeError(f"{count} {what} of {rows}×{columns} have more than {LARGEST_SIZE} pixels")
+        if self.window.taps * self.channels > LARGEST_SIZE:
+            taps = f"{self.window.rows.taps}×{self.window.columns.taps}"
+            raise ShapeError(f"filters of {taps}×{self.channels} are too large: {LARGEST_SIZE} numbers are the limit")
         adopt_fields(self, self.product)
         for name in ("lhs", "rhs"):
             if Encoding.parse(getattr(self, name)).has_row_zeros:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from bitmlir.dialects.layout import words_per_row
 from bitmlir.explanation import Explanation
 from bitmlir.formats.packed import Packed, pack, require_clean_padding
 from bitmlir.formats.tiles import TileBitmap
-from bitmlir.runtime.buffers import require_apart, require_host_array
+from bitmlir.runtime.buffers import require_apart, require_host_array, require_type
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.libraries import LEGACY_STREAM, library_of, stream_of
@@ -368,14 +369,23 @@ def _host_results(plan: Plan, written: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 def _in_rows(plan: Plan, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The same memory as the program has it: pixels of images are rows there. What does not fit is left as it is."""
+    """The same memory as the program has it: pixels of images are rows there.
+
+    Raises:
+        InputError: an array does not fit its image.
+    """
     placed = dict(arrays)
-    for value in (*plan.arguments, *plan.results):
+    for value, is_written in (*((v, False) for v in plan.arguments), *((v, True) for v in plan.results)):
         for part, name in value.buffers.items() if len(value.shape) == _IMAGE_RANK else ():
-            array, shape = arrays.get(name), plan.buffer(name).shape
-            dense = not isinstance(array, np.ndarray) or array.flags.c_contiguous
-            if array is not None and dense and array.shape == _image_shapes(value, shape)[part]:
-                placed[name] = array.reshape(shape)
+            array, buffer = arrays.get(name), plan.buffer(name)
+            if array is None or len(array.shape) == len(buffer.shape):
+                continue
+            image = dataclasses.replace(buffer, shape=_image_shapes(value, buffer.shape)[part])
+            if isinstance(array, np.ndarray):
+                require_host_array(image, array, is_written)
+            else:
+                require_type(image, array, is_written)
+            placed[name] = array.reshape(buffer.shape)
     return placed
 
 

@@ -47,11 +47,16 @@ module {
     irdl.operation @plane_patches {
       %0 = irdl.any
       %1 = irdl.any
+      irdl.operands(planes: %0, out: %1)
       %2 = irdl.any
-      %3 = irdl.any
-      irdl.operands(planes: %0, sums: %1, out: %2, out_sums: %3)
-      %4 = irdl.any
-      irdl.attributes {"window" = %4}
+      irdl.attributes {"window" = %2}
+    }
+    irdl.operation @plane_patch_sums {
+      %0 = irdl.any
+      %1 = irdl.any
+      irdl.operands(sums: %0, out: %1)
+      %2 = irdl.any
+      irdl.attributes {"window" = %2}
     }
     irdl.operation @plane_pool {
       %0 = irdl.any
@@ -61,6 +66,14 @@ module {
       %3 = irdl.base @bit::@encoding 
       %4 = irdl.any
       irdl.attributes {"encoding" = %3, "window" = %4}
+    }
+    irdl.operation @window_class {
+      %0 = irdl.any
+      irdl.operands(place: %0)
+      %1 = irdl.any
+      irdl.results(result: %1)
+      %2 = irdl.any
+      irdl.attributes {"window" = %2}
     }
     irdl.operation @plane_edge_sums {
       %0 = irdl.any

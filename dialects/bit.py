@@ -20,7 +20,15 @@ from mlir import ir
 
 from bitmlir.dialects.bit_dialect import dialect, order_name
 from bitmlir.dialects.conv_ops import Conv2dOp, PoolOp, conv2d
-from bitmlir.dialects.plane_conv_ops import PlaneEdgeSumsOp, PlanePatchesOp, PlanePoolOp, window_attribute, window_in
+from bitmlir.dialects.plane_conv_ops import (
+    PlaneEdgeSumsOp,
+    PlanePatchesOp,
+    PlanePatchSumsOp,
+    PlanePoolOp,
+    WindowClassOp,
+    window_attribute,
+    window_in,
+)
 from bitmlir.dialects.plane_ops import (
     PlaneGroupedMatmulOp,
     PlaneMatmulOp,
@@ -60,6 +68,7 @@ __all__ = [
     "PlaneMatmulOp",
     "PlaneOp",
     "PlanePackOp",
+    "PlanePatchSumsOp",
     "PlanePatchesOp",
     "PlanePoolOp",
     "PlaneProduct",
@@ -72,6 +81,7 @@ __all__ = [
     "SearchOp",
     "TensorMapOp",
     "UnpackOp",
+    "WindowClassOp",
     "bitwise_name",
     "conv2d",
     "dialect",

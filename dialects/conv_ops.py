@@ -33,7 +33,7 @@ class Conv2dOp(DialectOp):
     padding = array<i64: top, left, bottom, right>; dilation = array<i64: dy, dx>.
 
     The epilogue is a block (acc: i32, image, y, x, channel: index), else as of `bit.matmul`: it may read tensors at
-    [channel], at [image, y, x, channel] and at constants.
+    [image, y, x, channel], and others at the channel and at constants.
 
         %y = "bit.conv2d"(%images, %filters) ({
         ^bb0(%acc: i32, %image: index, %y: index, %x: index, %channel: index):
@@ -117,9 +117,9 @@ class Conv2dOp(DialectOp):
         _, *pixel, channel = self.epilogue.arguments
         for op in self.epilogue.operations:
             if op.operation.name == "tensor.extract":
-                places = [i for i in list(op.operation.operands)[1:] if isinstance(i.owner, ir.Block)]
-                if places not in ([], [channel], [*pixel, channel]):
-                    known = "[channel], [image, y, x, channel] or constants"
+                indices = list(op.operation.operands)[1:]
+                if indices != [*pixel, channel] and any(index in pixel for index in indices):
+                    known = "[image, y, x, channel], or at the channel and constants"
                     return f"tensor.extract in its region may read at {known}, and in no other order"
         return None
 

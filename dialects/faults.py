@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from mlir import ir
 
@@ -142,13 +143,19 @@ _PLACES = ("row", "column", "batch")
 
 
 def body_fault(
-    block: ir.Block, reads: str, sizes: Sequence[int], products: bool = False, words: Sequence[str] = _PLACES
+    block: ir.Block,
+    reads: str,
+    sizes: Sequence[int],
+    products: bool = False,
+    words: Sequence[str] = _PLACES,
+    numbers: Mapping[ir.Value, int] = MappingProxyType({}),
 ) -> str | None:
     """Why a block does not compute one element of a result.
 
     reads: the operation by which it may read arrays. sizes: how many rows and columns there are, and matrices if it is
     a batch; the block's arguments are the places in these, after an accumulator if there are no products. products:
-    whether `bit.plane_product` may stand in it. words: what the places are called.
+    whether `bit.plane_product` and `bit.window_class` may stand in it. words: what the places are called. numbers:
+    what a read may be indexed by, too, and how many of it there are.
     """
     expected = [*([] if products else ["i32"]), *["index"] * len(sizes)]
     if (types := [str(argument.type) for argument in block.arguments]) != expected:
@@ -159,29 +166,33 @@ def body_fault(
     for op in operations[:-1]:
         name = op.operation.name
         if name == reads:
-            if fault := _read_fault(op, block, sizes, words):
+            if fault := _read_fault(op, block, sizes, words, numbers):
                 return fault
         elif name in _ELEMENTWISE_MATH or name.startswith("arith."):
             if fault := _element_operation_fault(op) or _operand_fault(op):
                 return fault
-        elif not (products and name == "bit.plane_product"):
+        elif not (products and name in ("bit.plane_product", "bit.window_class")):
             return f"{name} cannot stand in its region: only arith.*, {reads} and {', '.join(_ELEMENTWISE_MATH)} can"
     return None
 
 
-def _read_fault(op: ir.OpView, block: ir.Block, sizes: Sequence[int], words: Sequence[str]) -> str | None:
+def _read_fault(
+    op: ir.OpView, block: ir.Block, sizes: Sequence[int], words: Sequence[str], numbers: Mapping[ir.Value, int]
+) -> str | None:
     """What is wrong with reading an array: the kind of index, or elements that are not there."""
     name, (array, *indices) = op.operation.name, op.operation.operands
     axes = list(zip(block.arguments[-len(sizes) :], words, sizes, strict=False))
     for index, size in zip(indices, ir.ShapedType(array.type).shape, strict=True):
         axis = next(((word, count) for argument, word, count in axes if index == argument), None)
+        axis = axis or next((("class", count) for number, count in numbers.items() if index == number), None)
         constant = constant_of(index)
         if axis is not None:
             word, count = axis
             if size != count:
                 return f"{name} in its region reads {array.type} by the {word}, of which there are {count}"
         elif constant is None:
-            return f"{name} in its region may index only by the row, the column or a constant"
+            known = ", ".join(f"the {word}" for word, _ in zip(words, sizes, strict=False))
+            return f"{name} in its region may index only by {known} or a constant"
         elif not 0 <= constant < size:
             return f"{name} in its region reads {array.type} at {constant}"
     return None

@@ -1,23 +1,36 @@
 """Level 1 of the `bit` dialect: what makes a convolution a product of planes, and pools.
 
 A convolution is the product of patches, a row for each output place with the planes of all taps one after the other,
-with filters, whose rows have the same order. Outside the image a patch has no bits, which is neutral for AND.
+with filters, whose rows have the same order. Outside the image a patch has no bits, which is neutral for AND. Patches
+lie in memory, or a product gathers them itself (see `bit.plane_matmul`).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from mlir import ir
 
 from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import memref_fault
-from bitmlir.dialects.ops import Attr, DialectOp, Operand, attribute_named
+from bitmlir.dialects.ops import Attr, DialectOp, Operand, Result, attribute_named
 from bitmlir.dialects.types import encoding_in
 from bitmlir.dialects.window import Axis, Window
 
-__all__ = ["PlaneEdgeSumsOp", "PlanePatchesOp", "PlanePoolOp", "window_attribute", "window_in"]
+__all__ = [
+    "PlaneEdgeSumsOp",
+    "PlanePatchSumsOp",
+    "PlanePatchesOp",
+    "PlanePoolOp",
+    "WindowClassOp",
+    "images_fault",
+    "places_of",
+    "window_attribute",
+    "window_fault",
+    "window_in",
+]
 
 _AXIS = ("size", "taps", "stride", "before", "after", "dilation")
 
@@ -34,7 +47,8 @@ def window_in(attribute: ir.Attribute) -> Window:
     return Window(Axis(*numbers[: len(_AXIS)]), Axis(*numbers[len(_AXIS) :]))
 
 
-def _window_fault(attribute: ir.Attribute) -> str | None:
+def window_fault(attribute: ir.Attribute) -> str | None:
+    """Why an attribute is no window that fits, or None."""
     numbers = list(ir.DenseI64ArrayAttr(attribute)) if isinstance(attribute, ir.DenseI64ArrayAttr) else []
     if len(numbers) != 2 * len(_AXIS):
         return f"window must be array<i64: …> of {', '.join(_AXIS)} for rows and for columns, but is {attribute}"
@@ -52,43 +66,62 @@ class PlanePatchesOp(DialectOp):
     """Gather what a window sees at each of its places.
 
     out[i, m, t·V + v] = planes[i, the pixel of tap t at place m, v], and 0 outside the image
-    out_sums[m] = Σ_t sums[that pixel], over taps inside the image
 
     The places of an image follow each other by rows, images by number; taps by rows of the filter.
 
-    planes: memref<Px(N·H·W)xVxi32>, sums: memref<(N·H·W)xi32>; out: memref<PxMx(T·V)xi32>, out_sums: memref<Mxi32>.
-    `window`: see `window_attribute`.
+    planes: memref<Px(N·H·W)xVxi32>; out: memref<PxMx(T·V)xi32>. `window`: see `window_attribute`.
     """
 
     planes = Operand()
-    sums = Operand()
     out = Operand()
-    out_sums = Operand()
     window = Attr()
 
     def check(self) -> str | None:
-        if fault := _window_fault(self.window):
+        if fault := window_fault(self.window):
             return fault
         if fault := memref_fault(self.planes.type, "planes", ("P", "R", "V")):
             return fault
-        if fault := _images_fault(self.planes, self.window):
+        if fault := images_fault(self.planes, self.window):
             return fault
         (planes, rows, words), window = ir.MemRefType(self.planes.type).shape, window_in(self.window)
-        places = _places(rows, window)
-        return (
-            memref_fault(self.sums.type, "sums", (rows,))
-            or memref_fault(self.out.type, "out", (planes, places, window.taps * words))
-            or memref_fault(self.out_sums.type, "out_sums", (places,))
+        return memref_fault(self.out.type, "out", (planes, places_of(rows, window), window.taps * words))
+
+
+@dialect.op("plane_patch_sums")
+class PlanePatchSumsOp(DialectOp):
+    """Add up the row sums of the pixels that a window sees at each of its places.
+
+    out[m] = Σ_t sums[the pixel of tap t at place m], over taps inside the image
+
+    sums: memref<(N·H·W)xi32>; out: memref<Mxi32>. `window`: see `window_attribute`.
+    """
+
+    sums = Operand()
+    out = Operand()
+    window = Attr()
+
+    def check(self) -> str | None:
+        if fault := window_fault(self.window):
+            return fault
+        if fault := memref_fault(self.sums.type, "sums", ("R",)):
+            return fault
+        (rows,) = ir.MemRefType(self.sums.type).shape
+        return _pixels_fault("sums", rows, self.window) or memref_fault(
+            self.out.type, "out", (places_of(rows, window_in(self.window)),)
         )
 
 
-def _images_fault(planes: ir.Value, window: ir.Attribute) -> str | None:
+def images_fault(planes: ir.Value, window: ir.Attribute, name: str = "planes") -> str | None:
     """Why planes are not those of whole images that a window moves over."""
-    pixels, rows = window_in(window).pixels, ir.MemRefType(planes.type).shape[1]
-    return f"planes must have whole images of {pixels} pixels, but have {rows} rows" if rows % pixels else None
+    return _pixels_fault(name, ir.MemRefType(planes.type).shape[1], window)
 
 
-def _places(rows: int, window: Window) -> int:
+def _pixels_fault(name: str, rows: int, window: ir.Attribute) -> str | None:
+    pixels = window_in(window).pixels
+    return f"{name} must have whole images of {pixels} pixels, but have {rows} rows" if rows % pixels else None
+
+
+def places_of(rows: int, window: Window) -> int:
     """Output places of as many images as have so many pixels."""
     return rows // window.pixels * math.prod(window.places)
 
@@ -113,20 +146,46 @@ class PlanePoolOp(DialectOp):
             return f"encoding: {error}"
         if encoding.has_row_zeros:
             return f"encoding '{encoding}' has a zero point for each pixel: numbers of different pixels do not compare"
-        if fault := _window_fault(self.window):
+        if fault := window_fault(self.window):
             return fault
         if fault := memref_fault(self.planes.type, "planes", (encoding.bits, "R", "V")):
             return fault
-        if fault := _images_fault(self.planes, self.window):
+        if fault := images_fault(self.planes, self.window):
             return fault
         window = window_in(self.window)
         if not window.always_sees:
             return "every window must see a place inside the image: take less padding than the window's size"
         planes, rows, words = ir.MemRefType(self.planes.type).shape
-        places = _places(rows, window)
+        places = places_of(rows, window)
         return memref_fault(self.out.type, "out", (planes, places, words)) or memref_fault(
             self.out_sums.type, "out_sums", (places,)
         )
+
+
+@dialect.op("window_class")
+class WindowClassOp(DialectOp):
+    """The number of the class (see `Window.classes`) that a place is of, in the body of a `bit.plane_matmul` whose rows
+    are the places of a window. A read may be indexed by it.
+
+    place: index, the body's row; result: index.
+    """
+
+    PURE = True
+    place = Operand()
+    window = Attr()
+    result = Result()
+
+    def check(self) -> str | None:
+        if fault := window_fault(self.window):
+            return fault
+        if {str(self.place.type), str(self.result.type)} != {"index"}:
+            return f"the place and the result must be index, but are {self.place.type} and {self.result.type}"
+        return None
+
+    @classmethod
+    def infer(cls, **_: Any) -> list[ir.Type]:
+        """A number."""
+        return [ir.IndexType.get()]
 
 
 @dialect.op("plane_edge_sums")
@@ -145,7 +204,7 @@ class PlaneEdgeSumsOp(DialectOp):
     window = Attr()
 
     def check(self) -> str | None:
-        if fault := _window_fault(self.window):
+        if fault := window_fault(self.window):
             return fault
         if fault := memref_fault(self.out.type, "out", ("J", "O")):
             return fault

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +26,17 @@ from bitmlir.dialects.ops import (
     attribute_named,
     base,
 )
-from bitmlir.dialects.plane_conv_ops import PlaneEdgeSumsOp, PlanePatchesOp, PlanePoolOp
+from bitmlir.dialects.plane_conv_ops import (
+    PlaneEdgeSumsOp,
+    PlanePatchesOp,
+    PlanePatchSumsOp,
+    PlanePoolOp,
+    WindowClassOp,
+    images_fault,
+    places_of,
+    window_fault,
+    window_in,
+)
 from bitmlir.dialects.types import bitwise_name, encoding_in
 
 __all__ = [
@@ -64,6 +75,9 @@ class PlaneMatmulOp(DialectOp):
 
     Of batches of B matrices, lhs, rhs, out and out_sums have a dimension B before that of the rows, and the body is a
     block (row, col, batch: index).
+
+    With a `window` (see `window_attribute`) lhs are images, memref<Px(N·H·W)xVxi32>: its rows are the patches that
+    `bit.plane_patches` would gather, of K = T·V·32 bits, which the kernel gathers itself (sm_90a only).
     """
 
     lhs = Operand()
@@ -75,11 +89,14 @@ class PlaneMatmulOp(DialectOp):
     k = Attr(base("#builtin.integer"))
     bitwise = Attr(attribute_named("bit", "bitwise"))
     out_encoding = Attr(base("#builtin.string"))
+    window = OptionalAttr()
     tile = OptionalAttr()
     body = Region(("index", "index"), extensible=True)
     offsets = None  # which `bit.plane_grouped_matmul` has
 
     def check(self) -> str | None:
+        if self.window is not None:
+            return self._windowed_fault(self.window)
         is_batch = isinstance(self.lhs.type, ir.MemRefType) and ir.MemRefType(self.lhs.type).rank == 4
         if fault := _plane_factors_fault(self, ["B"] if is_batch else [], ["B"] if is_batch else []):
             return fault
@@ -97,6 +114,27 @@ class PlaneMatmulOp(DialectOp):
             or _body_fault(self, (m, n, *batch))
             or _element_fault(self)
         )
+
+    def _windowed_fault(self, attribute: ir.Attribute) -> str | None:
+        """Why the op is no product of images' patches."""
+        if fault := window_fault(attribute):
+            return fault
+        if fault := memref_fault(self.lhs.type, "lhs", ("P", "R", "V")):
+            return fault
+        if fault := images_fault(self.lhs, attribute, "lhs"):
+            return fault
+        (_, rows, words), window = ir.MemRefType(self.lhs.type).shape, window_in(attribute)
+        k, whole = ir.IntegerAttr(self.attributes["k"]).value, window.taps * words * BITS_PER_WORD
+        if k != whole:
+            return f"k must be the {whole} bits of a patch of {window.taps} taps, but is {k}"
+        if bitwise_name(self.bitwise) != "and" or self.lhs_tiles is not None or self.rhs_tiles is not None:
+            return 'a product with a window has the bit operation "and" and no tile bitmaps'
+        if fault := memref_fault(self.rhs.type, "rhs", ("Q", "N", window.taps * words)):
+            return fault
+        m, n = places_of(rows, window), ir.MemRefType(self.rhs.type).shape[1]
+        if max(m, rows) > LARGEST_SIZE:
+            return f"lhs must have at most {LARGEST_SIZE} pixels, and places for its window, but has {rows} and {m}"
+        return _out_fault(self, (m,), n) or _body_fault(self, (m, n)) or _element_fault(self)
 
     def _tiles_fault(self, name: str, tiles: ir.Value | None, planes: int, rows: int, k: int) -> str | None:
         if tiles is None:
@@ -126,7 +164,7 @@ class PlaneGroupedMatmulOp(DialectOp):
     tile = OptionalAttr()
     body = Region(("index", "index", "index"))
     # What `bit.plane_matmul`, whose kernels it shares, may have, but not this.
-    lhs_tiles = rhs_tiles = None
+    lhs_tiles = rhs_tiles = window = None
 
     def check(self) -> str | None:
         if fault := _plane_factors_fault(self, [], ["G"]):
@@ -189,12 +227,26 @@ def _body_fault(op: PlaneProduct, sizes: Sequence[int]) -> str | None:
     """Why the body cannot compute elements at places in these sizes from the op's planes, or a tile is none."""
     planes, rhs_planes = (ir.MemRefType(value.type).shape[0] for value in (op.lhs, op.rhs))
     products = (inner for inner in op.body.operations if isinstance(inner, PlaneProductOp))
-    faults = (product.planes_fault(planes, rhs_planes) for product in products)
+    classes = [inner for inner in op.body.operations if isinstance(inner, WindowClassOp)]
+    counts = {inner.result: len(window_in(inner.window).classes) for inner in classes if inner.check() is None}
+    faults = itertools.chain(
+        (product.planes_fault(planes, rhs_planes) for product in products),
+        (_class_fault(inner, op.body, sizes[0]) for inner in classes),
+    )
     return (
-        body_fault(op.body, "memref.load", sizes, products=True)
+        body_fault(op.body, "memref.load", sizes, products=True, numbers=counts)
         or next(filter(None, faults), None)
         or tile_fault(op.tile)
     )
+
+
+def _class_fault(op: WindowClassOp, body: ir.Block, rows: int) -> str | None:
+    """Why an operation does not tell the classes of a product's rows."""
+    if op.check() is None and op.place != body.arguments[0]:
+        return "bit.window_class must be asked for the row"
+    if op.check() is None and rows % math.prod(window_in(op.window).places):
+        return f"bit.window_class in its region has a window whose places are not those of {rows} rows"
+    return None
 
 
 @dialect.op("plane_search")
@@ -217,7 +269,7 @@ class PlaneSearchOp(DialectOp):
     tile = OptionalAttr()
     body = Region(("index", "index"))
     # What `bit.plane_matmul`, whose kernels it shares, may have, but not a search.
-    lhs_tiles = rhs_tiles = out_sums = offsets = None
+    lhs_tiles = rhs_tiles = out_sums = offsets = window = None
 
     def check(self) -> str | None:
         if fault := _plane_factors_fault(self):
@@ -375,7 +427,16 @@ class PlaneUnpackOp(DialectOp):
 
 
 PlaneProduct = PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneSearchOp
-PlaneOp = PlaneProduct | PlaneRanksOp | PlanePackOp | PlaneUnpackOp | PlanePatchesOp | PlaneEdgeSumsOp | PlanePoolOp
+PlaneOp = (
+    PlaneProduct
+    | PlaneRanksOp
+    | PlanePackOp
+    | PlaneUnpackOp
+    | PlanePatchesOp
+    | PlanePatchSumsOp
+    | PlaneEdgeSumsOp
+    | PlanePoolOp
+)
 
 
 def plane_matmul(
@@ -391,6 +452,7 @@ def plane_matmul(
     lhs_tiles: ir.Value | None = None,
     rhs_tiles: ir.Value | None = None,
     offsets: ir.Value | None = None,
+    window: ir.Attribute | None = None,
 ) -> PlaneMatmulOp | PlaneGroupedMatmulOp:
     """Build a `bit.plane_matmul`, or with offsets a `bit.plane_grouped_matmul`; `body(row, col)`, for batches and
     groups `body(row, col, number)`, builds the element or code to store."""
@@ -406,7 +468,7 @@ def plane_matmul(
     if offsets is not None:
         op = PlaneGroupedMatmulOp(offsets=offsets, **fields)
     else:
-        op = PlaneMatmulOp(lhs_tiles=lhs_tiles, rhs_tiles=rhs_tiles, **fields)
+        op = PlaneMatmulOp(lhs_tiles=lhs_tiles, rhs_tiles=rhs_tiles, window=window, **fields)
         if ir.MemRefType(lhs.type).rank == 4:
             op.body.add_argument(ir.IndexType.get(), op.location)
     with ir.InsertionPoint(op.body):
@@ -433,23 +495,30 @@ def plane_search(
 
 
 _LARGEST_BOX = 256
+_PLACE_WORDS = (4, 8, 16, 32)  # of a place, that a box may have
 
 
 @dialect.op("tensor_map")
 class TensorMapOp(DialectOp):
     """A TMA descriptor over planes memref<PxRxWxi32>, read in boxes of (words, rows, planes); over a batch of them,
     memref<PxBxRxWxi32>, in boxes of (words, rows, matrices, planes); or over a result memref<MxNxT>, written in boxes
-    of (columns, rows, 1). Boxes are swizzled over their width.
+    of (columns, rows, 1). Boxes are swizzled over their width, unless that is 16 bytes.
 
-    Source: CUDA driver API, cuTensorMapEncodeTiled.
+    With a `window`, over planes of images memref<Px(N·H·W)xVxi32>, read in boxes of (words, places): what a tap of the
+    window sees at places that follow each other, of which those of the second plane come after those of the first.
+
+    Source: CUDA driver API, cuTensorMapEncodeTiled and cuTensorMapEncodeIm2col.
     """
 
     PURE = True
     source = Operand()
     box = Attr()
+    window = OptionalAttr()
     result = Result()
 
     def check(self) -> str | None:
+        if self.window is not None:
+            return self._windowed_fault(self.window)
         if not isinstance(self.source.type, ir.MemRefType) or ir.MemRefType(self.source.type).rank not in (2, 3, 4):
             return f"the source must be a memref of two to four dimensions, but is {self.source.type}"
         count, sizes = 3, "three sizes (words, rows, planes)"
@@ -463,6 +532,24 @@ class TensorMapOp(DialectOp):
             return (
                 f"a box must be 32, 64 or 128 bytes wide and have sizes from 1 to {_LARGEST_BOX}, but is {self.box} of "
                 f"{element}"
+            )
+        return None
+
+    def _windowed_fault(self, attribute: ir.Attribute) -> str | None:
+        """Why the op is no descriptor of what a window sees."""
+        if fault := window_fault(attribute):
+            return fault
+        if fault := memref_fault(self.source.type, "source", ("P", "R", "V")):
+            return fault
+        if fault := images_fault(self.source, attribute, "source") or window_in(attribute).im2col_fault:
+            return fault
+        words = ir.MemRefType(self.source.type).shape[2]
+        box = list(self.box) if isinstance(self.box, ir.DenseI64ArrayAttr) else []
+        widths = [width for width in _PLACE_WORDS if words % width == 0]
+        if len(box) != 2 or box[0] not in widths or not 1 <= box[1] <= _LARGEST_BOX:
+            return (
+                f"box must be (words, places), words one of {widths} and places from 1 to {_LARGEST_BOX}, but is "
+                f"{self.box}"
             )
         return None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 from dataclasses import dataclass
-from functools import cached_property
 
 from bitmlir.dialects.layout import ceil_div
 
@@ -50,18 +51,27 @@ class Axis:
         low = min(max(0, ceil_div(-first, self.dilation)), self.taps)
         return range(low, max(low, min(self.taps, ceil_div(self.size - first, self.dilation))))
 
-    @cached_property
+    @property
     def classes(self) -> list[range]:
         """The different ranges of taps that lie inside, in the order of output places: each has one run of places."""
-        return [taps for taps, _ in itertools.groupby(map(self.taps_at, range(self.places)))]
+        return [taps for _, taps in _runs(self)]
 
-    @cached_property
+    @property
     def first_places(self) -> list[int]:
         """The first output place of each class."""
-        ends = itertools.accumulate(
-            len(list(run)) for _, run in itertools.groupby(map(self.taps_at, range(self.places)))
-        )
-        return [0, *ends][:-1]
+        return [first for first, _ in _runs(self)]
+
+
+@functools.cache
+def _runs(axis: Axis) -> list[tuple[int, range]]:
+    """The first place and the taps inside the image of each run of places that see the same taps."""
+    inside = range(axis.taps)
+    # All taps lie inside from the first of these places to the second, if there are such: one run, however long.
+    first = min(ceil_div(axis.before, axis.stride), axis.places)
+    last = min(max(first, (axis.size + axis.before - axis.reach) // axis.stride + 1), axis.places)
+    places = [*range(first), *([first] if first < last else []), *range(last, axis.places)]
+    taps = [(place, inside if first <= place < last else axis.taps_at(place)) for place in places]
+    return [next(run) for _, run in itertools.groupby(taps, key=operator.itemgetter(1))]
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,19 @@ class Window:
     def always_sees(self) -> bool:
         """Whether some tap lies inside the image at every place."""
         return all(len(rows) and len(columns) for rows, columns in self.classes)
+
+    @property
+    def im2col_fault(self) -> str | None:
+        """Why TMA cannot read what the window sees, or None.
+
+        Source: CUDA driver API, cuTensorMapEncodeIm2col, for tensors of four dimensions.
+        """
+        for name, axis in (("rows", self.rows), ("columns", self.columns)):
+            if axis.before > 128 or not -128 <= axis.after - axis.reach + 1 <= 127 or axis.reach > 256:
+                return f"TMA reads windows that reach no farther than 128 places, but this one does along the {name}"
+            if axis.stride > 8:
+                return f"TMA reads windows with strides up to 8, but this one has {axis.stride} along the {name}"
+        return None
 
     @property
     def classes(self) -> list[tuple[range, range]]:

@@ -15,7 +15,7 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.faults import ELEMENTS
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
-from bitmlir.dialects.window import Axis, Window
+from bitmlir.dialects.window import Window
 from bitmlir.lowering.passes import Pass, fail
 from bitmlir.lowering.schedule import (
     Negate,
@@ -118,17 +118,22 @@ def _i32() -> ir.Type:
     return ir.IntegerType.get_signless(32)
 
 
-def _part_types(type_: ir.Type, tiles: bool, is_filter: bool = False) -> dict[str, ir.MemRefType]:
-    """The memrefs that carry a tensor, by part. Pixels of images are rows; those of a filter are one row together."""
+def _part_types(
+    type_: ir.Type, *, tiles: bool = False, is_filter: bool = False, by_pixel: bool = True
+) -> dict[str, ir.MemRefType]:
+    """The memrefs that carry a tensor, by part. Pixels of images are rows; those of a filter are one row together.
+
+    A plain tensor of as many dimensions has images if it is used `by_pixel`.
+    """
     shaped = ir.RankedTensorType(type_)
     encoding = bit.encoding_of(type_)
     *rows, k = shaped.shape or [1]
-    if shaped.rank == _IMAGE_RANK:
+    has_images = shaped.rank == _IMAGE_RANK and (encoding is not None or by_pixel)
+    if has_images:
         rows = [math.prod(rows)]
     if encoding is None:
         if not tiles:
-            sizes = [*rows, k] if shaped.rank == _IMAGE_RANK else shaped.shape
-            return {"values": ir.MemRefType.get(sizes, shaped.element_type)}
+            return {"values": ir.MemRefType.get([*rows, k] if has_images else shaped.shape, shaped.element_type)}
         planes, row_tiles, k_tiles = shaped.shape
         return {"tiles": ir.MemRefType.get([planes, row_tiles, ceil_div(k_tiles, BITS_PER_WORD)], _i32())}
     words = words_per_row(k)
@@ -233,7 +238,12 @@ class _Decomposition:
 
     def _parts_of(self, value: ir.Value) -> dict[str, ir.MemRefType]:
         """The memrefs that carry a value, by part."""
-        return _part_types(value.type, self._covered_by(value) is not None, self._is_filter(value))
+        return _part_types(
+            value.type,
+            tiles=self._covered_by(value) is not None,
+            is_filter=self._is_filter(value),
+            by_pixel=_is_image(value),
+        )
 
     def _is_filter(self, value: ir.Value) -> bool:
         """Whether convolutions take a value as their filters."""
@@ -243,8 +253,6 @@ class _Decomposition:
             return False
         if len(convolutions) != len(users) or any(c.lhs == value for c in convolutions):
             fail(convolutions[0], "filters cannot be used for something else: give them as an argument of their own")
-        if not isinstance(value, ir.BlockArgument):
-            fail(convolutions[0], "filters must be an argument of the function, packed beforehand")
         return True
 
     def _carried(self, value: ir.Value, parts: dict[str, ir.Value]) -> _Packed | ir.Value:
@@ -258,7 +266,7 @@ class _Decomposition:
     def _result(self, value: ir.Value) -> _Packed | ir.Value:
         """Where an operation's result goes: the function's own result, or a fresh allocation."""
         if value not in self.values:
-            parts = {p: memref.alloc(t, [], []) for p, t in _part_types(value.type, False).items()}
+            parts = {p: memref.alloc(t, [], []) for p, t in _part_types(value.type).items()}
             self.values[value] = self._carried(value, parts)
         return self.values[value]
 
@@ -341,6 +349,8 @@ class _Decomposition:
 
     def _conv2d(self, op: bit.Conv2dOp) -> None:
         """Patches of the images times filters. By AND, to which what lies outside the images adds nothing."""
+        if not isinstance(op.rhs, ir.BlockArgument):
+            fail(op, "filters must be an argument of the function, packed beforehand")
         lhs, rhs, window = self.values[op.lhs], self.values[op.rhs], op.window
         (filters, row_words), images = ir.MemRefType(rhs.planes.type).shape[1:], lhs.shape[0]
         places = images * math.prod(window.places)
@@ -348,10 +358,15 @@ class _Decomposition:
             fail(op, "the patches of all images would take 8 GiB or more: take fewer images at a time")
         self._check_range(op, lhs, rhs, "and")
         attribute = bit.window_attribute(window)
-        patches = memref.alloc(ir.MemRefType.get([lhs.encoding.bits, places, row_words], _i32()), [], [])
-        sums = memref.alloc(ir.MemRefType.get([places], _i32()), [], [])
-        bit.PlanePatchesOp(planes=lhs.planes, sums=lhs.sums, out=patches, out_sums=sums, window=attribute)
-        edges = None
+        gathers = self.target.copy == "tma" and window.im2col_fault is None  # by itself, what the window sees
+        patches = lhs.planes
+        if not gathers:
+            patches = memref.alloc(ir.MemRefType.get([lhs.encoding.bits, places, row_words], _i32()), [], [])
+            bit.PlanePatchesOp(planes=lhs.planes, out=patches, window=attribute)
+        sums = edges = None
+        if rhs.encoding.offset:
+            sums = memref.alloc(ir.MemRefType.get([places], _i32()), [], [])
+            bit.PlanePatchSumsOp(sums=lhs.sums, out=sums, window=attribute)
         if lhs.encoding.offset:
             edges = memref.alloc(ir.MemRefType.get([len(window.classes), filters], _i32()), [], [])
             offset = rhs.encoding.offset * rhs.shape[-1]
@@ -366,18 +381,22 @@ class _Decomposition:
             out_encoding=out.encoding if packed else None,
             k=row_words * BITS_PER_WORD,
             bitwise="and",
+            window=attribute if gathers else None,
             body=functools.partial(self._conv_body, op, sums, edges),
         )
 
     def _conv_body(
-        self, op: bit.Conv2dOp, sums: ir.Value, edges: ir.Value | None, row: ir.Value, col: ir.Value
+        self, op: bit.Conv2dOp, sums: ir.Value | None, edges: ir.Value | None, row: ir.Value, col: ir.Value
     ) -> ir.Value:
         """One element of a convolution: as of a product, but for what taps outside the image would have added."""
         lhs, rhs = self.values[op.lhs], self.values[op.rhs]
         acc = _schedule(lhs.encoding, rhs.encoding)
         c = correction(lhs.encoding, rhs.encoding, "and", 0)
-        by_row = _times(lambda: memref.load(sums, [row]), c.lhs_sums)
-        by_edge = _times(lambda: _edge_sum(edges, op.window, row, col), lhs.encoding.offset)
+        by_row = None if sums is None else _times(lambda: memref.load(sums, [row]), c.lhs_sums)
+        by_edge = None
+        if edges is not None:
+            number = bit.WindowClassOp(place=row, window=bit.window_attribute(op.window)).result
+            by_edge = _times(lambda: memref.load(edges, [number, col]), lhs.encoding.offset)
         acc = _plain(_sum(_times(lambda: acc, c.acc), by_row, by_edge))
         return self._epilogue(op, acc, row, col)
 
@@ -437,10 +456,12 @@ class _Decomposition:
                         fail(inner, "an epilogue can read only plain tensors, but this is a tile bitmap")
                     if isinstance(operands[0], _Packed):
                         fail(inner, "an epilogue can read only plain tensors, but this is a packed matrix")
-                    at = operands[1:]
-                    if isinstance(op, bit.Conv2dOp) and len(at) == _IMAGE_RANK:
-                        at = list(places)
-                    mapping[inner.operation.results[0]] = memref.load(operands[0], at)
+                    array = operands[0]
+                    assert isinstance(array, ir.Value)
+                    at = list(places) if _reads_own_place(op, inner) else operands[1:]
+                    if len(at) != ir.MemRefType(array.type).rank:
+                        fail(inner, "an array that a convolution reads by pixel, or makes, cannot be read otherwise")
+                    mapping[inner.operation.results[0]] = memref.load(array, at)
                     continue
             clone = inner.operation.clone()
             for index, value in enumerate(operands):
@@ -448,6 +469,23 @@ class _Decomposition:
             mapping.update(zip(inner.operation.results, clone.operation.results, strict=True))
         (yielded,) = operations[-1].operation.operands
         return mapping.get(yielded, self.values.get(yielded, yielded))
+
+
+def _reads_own_place(op: ir.OpView, read: ir.OpView) -> bool:
+    """Whether a read in an operation's region is at a convolution's own pixel and channel."""
+    return isinstance(op, bit.Conv2dOp) and list(read.operation.operands)[1:] == list(op.epilogue.arguments)[1:]
+
+
+def _is_image(value: ir.Value) -> bool:
+    """Whether a convolution makes a plain tensor, or reads it by pixel."""
+    if not isinstance(value, ir.BlockArgument) and isinstance(value.owner.opview, bit.Conv2dOp):
+        return True
+    for use in value.uses:
+        user = use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner
+        around = user.operation.parent
+        if user.operation.name == "tensor.extract" and around is not None and _reads_own_place(around.opview, user):
+            return True
+    return False
 
 
 def _pixel(window: Window, row: ir.Value, wanted: Sequence[ir.Value]) -> list[ir.Value]:
@@ -466,29 +504,6 @@ def _pixel(window: Window, row: ir.Value, wanted: Sequence[ir.Value]) -> list[ir
 
 def _is_arithmetic(op: ir.Operation | ir.OpView) -> bool:
     return op.operation.name != "tensor.extract"
-
-
-def _edge_sum(edges: ir.Value | None, window: Window, row: ir.Value, col: ir.Value) -> ir.Value:
-    """What the taps inside the image add up to, of the filter `col` at the place `row`."""
-    assert edges is not None
-    height, width = window.places
-    place = arith.index_cast(_i32(), row)
-    y = arith.remui(arith.divui(place, _constant(width)), _constant(height))
-    x = arith.remui(place, _constant(width))
-
-    def read(number: int) -> ir.Value:
-        return memref.load(edges, [arith.constant(ir.IndexType.get(), number), col])
-
-    def chosen(axis: Axis, at: ir.Value, value: Callable[[int], ir.Value]) -> ir.Value:
-        """The value for the class that a place is of."""
-        result = value(0)
-        for number, first in list(enumerate(axis.first_places))[1:]:
-            reached = arith.cmpi(arith.CmpIPredicate.uge, at, _constant(first))
-            result = arith.select(reached, value(number), result)
-        return result
-
-    across = len(window.columns.classes)
-    return chosen(window.rows, y, lambda i: chosen(window.columns, x, lambda j: read(i * across + j)))
 
 
 def _largest_planes(encoding: Encoding) -> int:

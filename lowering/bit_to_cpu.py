@@ -11,7 +11,7 @@ from mlir.dialects import arith, func
 from bitmlir.dialects import bit
 from bitmlir.lowering.cpu.kernel import Kernel
 from bitmlir.lowering.cpu.packing import build_pack_kernel, build_unpack_kernel
-from bitmlir.lowering.cpu.patches import build_edge_sums_kernel, build_patches_kernel
+from bitmlir.lowering.cpu.patches import build_edge_sums_kernel, build_patch_sums_kernel, build_patches_kernel
 from bitmlir.lowering.cpu.pool import build_pool_kernel
 from bitmlir.lowering.cpu.product import build_product_kernel
 from bitmlir.lowering.cpu.top import build_ranks_kernel
@@ -56,6 +56,8 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
         return build_ranks_kernel(name, op)
     if isinstance(op, bit.PlanePatchesOp):
         return build_patches_kernel(name, op)
+    if isinstance(op, bit.PlanePatchSumsOp):
+        return build_patch_sums_kernel(name, op)
     if isinstance(op, bit.PlaneEdgeSumsOp):
         return build_edge_sums_kernel(name, op)
     if isinstance(op, bit.PlanePoolOp):

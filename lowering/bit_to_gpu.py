@@ -17,7 +17,7 @@ from bitmlir.lowering.gpu.memory import Kernel, container
 from bitmlir.lowering.gpu.mma_sync import build_mma_kernel
 from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.packing import build_pack_kernel, build_unpack_kernel
-from bitmlir.lowering.gpu.patches import build_edge_sums_kernel, build_patches_kernel
+from bitmlir.lowering.gpu.patches import build_edge_sums_kernel, build_patch_sums_kernel, build_patches_kernel
 from bitmlir.lowering.gpu.pool import build_pool_kernel
 from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.resident import build_resident_kernel
@@ -86,6 +86,11 @@ def _check_operation(op: bit.PlaneOp, target: Target) -> None:
     is_product = isinstance(op, bit.PlaneProduct)
     if is_product and bit.bitwise_name(op.bitwise) not in ("and", *target.operations):
         fail(op, f"{target.name} has no XOR, but this product is by XOR: run bit-decompose for {target.name}")
+    if is_product and op.window is not None:
+        if target.copy != "tma":
+            fail(op, f"{target.name} cannot gather what a window sees: run bit-decompose for {target.name}")
+        if fault := bit.window_in(op.window).im2col_fault:
+            fail(op, fault)
 
 
 def _symbol(op: ir.OpView) -> ir.StringAttr | None:
@@ -101,6 +106,8 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
         return build_ranks_kernel(module, name, op)
     if isinstance(op, bit.PlanePatchesOp):
         return build_patches_kernel(module, name, op, target)
+    if isinstance(op, bit.PlanePatchSumsOp):
+        return build_patch_sums_kernel(module, name, op, target)
     if isinstance(op, bit.PlaneEdgeSumsOp):
         return build_edge_sums_kernel(module, name, op, target)
     if isinstance(op, bit.PlanePoolOp):

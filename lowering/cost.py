@@ -78,12 +78,10 @@ class Estimate:
 
 def workload_of(problem: ProductProblem) -> Workload:
     """What a product asks of a machine."""
-    op, element = problem.op, set(list(problem.op.body.arguments)[:2])
-    loads = [inner.operands for inner in op.body.operations if inner.operation.name == "memref.load"]
-    by_element = [array.type for array, *indices in loads if element <= set(indices)]
+    op = problem.op
     return Workload(
         target=problem.target.name,
-        kind="search" if isinstance(op, bit.PlaneSearchOp) else "matmul",
+        kind=_kind(problem),
         m=problem.m,
         n=problem.n,
         k=problem.k,
@@ -91,11 +89,17 @@ def workload_of(problem: ProductProblem) -> Workload:
         rhs_planes=ir.MemRefType(op.rhs.type).shape[0],
         chains=tuple(len(chain.pairs) for chain in problem.chains),
         out=_result(problem),
-        reads=sum(element_bytes(ir.MemRefType(type_).element_type) for type_ in by_element),
+        reads=sum(element_bytes(ir.MemRefType(array.type).element_type) for array in problem.read_by_element),
         sparse=op.lhs_tiles is not None or op.rhs_tiles is not None,
         batch=problem.batch,
         groups=problem.groups or 0,
     )
+
+
+def _kind(problem: ProductProblem) -> str:
+    if isinstance(problem.op, bit.PlaneSearchOp):
+        return "search"
+    return "matmul" if problem.window is None else "conv2d"
 
 
 def _result(problem: ProductProblem) -> str:

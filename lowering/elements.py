@@ -16,10 +16,23 @@ from mlir import ir
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.types import constant_of
+from bitmlir.lowering.windows import class_number
 
-__all__ = ["Chain", "ChainLink", "ElementBuilder", "Elements", "Grid", "chains_of", "is_zero"]
+__all__ = ["Chain", "ChainLink", "Computed", "ElementBuilder", "Elements", "Grid", "Position", "chains_of", "is_zero"]
 
 Grid = list[list[ir.Value]]  # [row slot][column slot]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An index that was computed from the row."""
+
+    value: ir.Value
+
+
+Position = tuple[tuple[str, int] | ir.Value | Computed, ...]
+"""Where an array is read: an axis with its slot, what was computed from the row, or what is the same for all."""
+
 _WIDTH = 32  # bits of an accumulator
 
 
@@ -85,8 +98,8 @@ class ElementBuilder(Protocol):
         """Which matrix of a batch, or which group, the elements are of: the body's third argument."""
         ...
 
-    def load(self, array: ir.Value, position: tuple[tuple[str, int] | ir.Value, ...]) -> ir.Value:
-        """Read an array; a position is an axis with its slot, or the same for all: a constant, or the `number`."""
+    def load(self, array: ir.Value, position: Position) -> ir.Value:
+        """Read an array."""
         ...
 
     def apply(self, op: ir.OpView, operands: list[ir.Value], as_vector: bool) -> ir.Value:
@@ -167,6 +180,12 @@ class Elements:
                 found.update(dict.fromkeys(operands))
         return list(found)
 
+    @property
+    def read_by_element(self) -> list[ir.Value]:
+        """The arrays that are read at a place that depends on the row and on the column."""
+        loads = (op for op in self.body.operations if op.operation.name == "memref.load")
+        return [op.operation.operands[0] for op in loads if len(self._axes[op.operation.results[0]]) == 2]
+
     def _grid(self, value: ir.Value) -> Grid:
         rows, columns = range(self.builder.row_slots), range(self.builder.column_slots)
         return [[self.at(value, r, c) for c in columns] for r in rows]
@@ -192,15 +211,21 @@ class Elements:
         if isinstance(value.owner, ir.Block):
             return self.builder.number()
         op = value.owner.opview
+        if isinstance(op, bit.WindowClassOp):
+            return class_number(bit.window_in(op.window), self.at(op.place, row, column))
         if op.operation.name != "memref.load":
             operands = [self.at(operand, row, column) for operand in op.operation.operands]
             return self.builder.apply(op, operands, self.builder.paired in self._axes[value])
         array, *indices = op.operation.operands
-        position: list[tuple[str, int] | ir.Value] = []
-        for item in indices:
-            axis = next((a for a, argument in zip(slots, self.body.arguments, strict=False) if item == argument), None)
-            position.append(self.at(item, row, column) if axis is None else (axis, slots[axis]))
-        return self.builder.load(array, tuple(position))
+
+        def place(index: ir.Value) -> tuple[str, int] | ir.Value | Computed:
+            axis = next((a for a, argument in zip(slots, self.body.arguments, strict=False) if index == argument), None)
+            if axis is not None:
+                return axis, slots[axis]
+            value = self.at(index, row, column)
+            return Computed(value) if self._axes.get(index) else value
+
+        return self.builder.load(array, tuple(map(place, indices)))
 
 
 def _operands(value: ir.Value) -> list[ir.Value]:

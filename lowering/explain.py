@@ -45,7 +45,10 @@ def _launch(op: bit.PlaneOp, target: Target) -> dict[str, Any]:
         read, written = traffic((op.planes, op.zeros), (op.out,))
     elif isinstance(op, bit.PlanePatchesOp):
         kind, matrix = "patches", op.out
-        read, written = traffic((op.planes, op.sums), (op.out, op.out_sums))
+        read, written = traffic((op.planes,), (op.out,))
+    elif isinstance(op, bit.PlanePatchSumsOp):
+        kind, matrix = "patch sums", op.out
+        read, written = traffic((op.sums,), (op.out,))
     elif isinstance(op, bit.PlanePoolOp):
         kind, matrix = "pool", op.out
         read, written = traffic((op.planes,), (op.out, op.out_sums))

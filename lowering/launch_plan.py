@@ -72,7 +72,8 @@ class _PlanReader:
         if isinstance(op, memref.AllocOp):
             self._add_buffer(op.memref, f"scratch.{len(self.buffers)}")
         elif isinstance(op, bit.TensorMapOp):
-            self.names[op.result] = TensorMap(str(self.names[op.source]), tuple(ir.DenseI64ArrayAttr(op.box)))
+            window = None if op.window is None else bit.window_in(op.window)
+            self.names[op.result] = TensorMap(str(self.names[op.source]), tuple(ir.DenseI64ArrayAttr(op.box)), window)
         elif isinstance(op, gpu.MemsetOp):
             return Memset(str(self.names[op.dst]))
         elif isinstance(op, gpu.LaunchFuncOp):

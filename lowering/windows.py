@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from bitmlir.dialects.window import Axis, Window
-from bitmlir.lowering.emit import Scalar, select
+from mlir import ir
+from mlir.dialects import vector
 
-__all__ = ["pixel_at", "place_in_image"]
+from bitmlir.dialects.window import Axis, Window
+from bitmlir.lowering.emit import Scalar, const, select
+
+__all__ = ["class_number", "class_taps", "pixel_at", "place_in_image"]
 
 
 def place_in_image(window: Window, place: Scalar) -> tuple[Scalar, Scalar, Scalar]:
@@ -28,3 +31,32 @@ def pixel_at(
 def _position(axis: Axis, place: Scalar, tap: Scalar) -> Scalar:
     """Where a tap lies in the image; outside it, a number past its end, since numbers are unsigned."""
     return place * axis.stride + tap * axis.dilation - axis.before
+
+
+def class_number(window: Window, place: ir.Value) -> ir.Value:
+    """The number of the class that an output place is of, an index; of a vector of places, that of each."""
+    if isinstance(place.type, ir.VectorType):
+        (lanes,) = ir.VectorType(place.type).shape
+        numbers = [class_number(window, vector.extract(place, [], [lane])) for lane in range(lanes)]
+        return vector.from_elements(place.type, numbers)
+    _, y, x = place_in_image(window, Scalar(place).to_i32())
+    number = _class(window.rows, y) * len(window.columns.classes) + _class(window.columns, x)
+    return number.to_index().value
+
+
+def class_taps(axis: Axis, number: Scalar) -> tuple[Scalar, Scalar]:
+    """The first of the taps that lie inside along an axis, for a class of that number, and the one past the last."""
+    first, *others = axis.classes
+    start, stop = const(first.start, number.value.type), const(first.stop, number.value.type)
+    for other, taps in enumerate(others, start=1):
+        reached = number.equals(other)
+        start, stop = select(reached, taps.start, start), select(reached, taps.stop, stop)
+    return start, stop
+
+
+def _class(axis: Axis, place: Scalar) -> Scalar:
+    """The number of the class of a place along an axis."""
+    number = const(0)
+    for first in axis.first_places[1:]:
+        number = number + select(place < first, 0, const(1))
+    return number

@@ -11,7 +11,7 @@ from bitmlir.dialects.layout import LARGEST_SIZE
 
 __all__ = ["KINDS", "Workload"]
 
-KINDS = ("matmul", "search")
+KINDS = ("matmul", "search", "conv2d")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Workload:
     Attributes:
         target: the name of the chip's target.
         kind: of `KINDS`.
-        m, n, k: rows of lhs, rows of rhs, elements of a row.
+        m, n, k: rows of lhs (of a convolution that gathers patches itself: those), rows of rhs, elements of a row.
         lhs_planes, rhs_planes: bit planes of the operands.
         chains: products of two planes that share an accumulator, for each accumulator: (6,) is Horner's rule over two
             by three planes, (3, 3) its rule for each plane of lhs.
@@ -93,7 +93,7 @@ class Workload:
             if field.type in ("int", "str", "bool") and type(value).__name__ != field.type:
                 raise TypeError(f"{field.name} must be of type {field.type}, but is {value!r}")
         if work.kind not in KINDS:
-            raise ValueError(f"kind must be {' or '.join(KINDS)}, but is {work.kind!r}")
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, but is {work.kind!r}")
         if (work.kind == "search") != work.out.startswith("best"):
             raise ValueError(f"a {work.kind} has no result {work.out!r}: those of searches are best1, best2, …")
         sizes = (work.m, work.n, work.k, work.lhs_planes, work.rhs_planes, work.batch, *work.chains)

@@ -80,7 +80,24 @@ class FakeDriver:
             )
             return Status.CUDA_SUCCESS
 
-        self._encode = encode
+        @ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_uint64] * 15)
+        def encode_im2col(descriptor, _type, rank, address, sizes, strides, lower, upper, words, places, steps, *modes):
+            ctypes.memmove(descriptor, b"descriptor", 10)
+            self.maps.append(
+                {
+                    "address": address,
+                    "sizes": list((ctypes.c_uint64 * rank).from_address(sizes)),
+                    "strides": list((ctypes.c_uint64 * (rank - 1)).from_address(strides)),
+                    "lower": list((ctypes.c_int * (rank - 2)).from_address(lower)),
+                    "upper": list((ctypes.c_int * (rank - 2)).from_address(upper)),
+                    "box": [number & 0xFFFFFFFF for number in (words, places)],
+                    "steps": list((ctypes.c_uint32 * rank).from_address(steps)),
+                    "swizzle": modes[1] & 0xFFFFFFFF,
+                }
+            )
+            return Status.CUDA_SUCCESS
+
+        self._encoders = {b"cuTensorMapEncodeTiled": encode, b"cuTensorMapEncodeIm2col": encode_im2col}
 
     def _in_context(self) -> None:
         assert self.contexts, "called without a current context"
@@ -227,8 +244,7 @@ class FakeDriver:
         return status
 
     def cuGetProcAddress(self, name, version, flags):
-        assert name == b"cuTensorMapEncodeTiled"
-        return Status.CUDA_SUCCESS, ctypes.cast(self._encode, ctypes.c_void_p).value, None
+        return Status.CUDA_SUCCESS, ctypes.cast(self._encoders[name], ctypes.c_void_p).value, None
 
     def cuStreamCreate(self, flags):
         return self._made("stream")
@@ -269,7 +285,7 @@ class FakeDriver:
 
 def _forget_driver() -> None:
     gc.collect()  # what was made with one driver is freed with it
-    for cached in (driver.driver, driver._initialize, driver._device, cuda._tensor_map_encoder):
+    for cached in (driver.driver, driver._initialize, driver._device, cuda._driver_function):
         cached.cache_clear()
 
 

@@ -223,6 +223,14 @@ _OPTIONAL = {
     PRODUCT: (*_COMMON, "row_scale", "lhs_tiles", "rhs_tiles"),
     CONVOLUTION: (*_COMMON, "stride", "padding", "dilation"),
 }
+_COUNTS = (
+    ("images", (4,), 1),
+    ("filters", (3,), 1),
+    ("stride", (1, 2), 1),
+    ("padding", (1, 2, 4), 0),
+    ("dilation", (1, 2), 1),
+)
+"""How many numbers an option takes, and the least of each."""
 
 
 def _spec(source: str, given: dict[str, Any]) -> Spec | None:
@@ -236,6 +244,11 @@ def _spec(source: str, given: dict[str, Any]) -> Spec | None:
         raise click.UsageError(f"{', '.join(others)}: not for '{source}'")
     if missing := [_flag(name) for name in _NEEDED[source] if name not in given]:
         raise click.UsageError(f"'{source}' needs {', '.join(missing)}")
+    for name, counts, least in _COUNTS:
+        numbers = given.get(name)
+        if numbers is not None and (len(numbers) not in counts or min(numbers) < least):
+            expected = f"{' or '.join(map(str, counts))} numbers from {least} on"
+            raise click.UsageError(f"{_flag(name)}: expected {expected}, got {'x'.join(map(str, numbers))}")
     try:
         return MatmulSpec(**given) if source == PRODUCT else _convolution(**given)
     except ShapeError:  # the options are fine, but the sums could leave int32, say
@@ -245,9 +258,6 @@ def _spec(source: str, given: dict[str, Any]) -> Spec | None:
 
 
 def _convolution(images: tuple[int, ...], filters: tuple[int, ...], **more: Any) -> Conv2dSpec:
-    for name, numbers, count in (("images", images, 4), ("filters", filters, 3)):
-        if len(numbers) != count:
-            raise click.UsageError(f"--{name}: expected {count} numbers, got {'x'.join(map(str, numbers))}")
     steps = {name: value[0] if len(value) == 1 else value for name, value in more.items() if isinstance(value, tuple)}
     (number, height, width, channels), (count, rows, columns) = images, filters
     return Conv2dSpec(number, height, width, channels, count, size=(rows, columns), **{**more, **steps})

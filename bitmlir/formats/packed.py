@@ -122,8 +122,8 @@ class Packed:
         return self.shape[-1]
 
     def reshape(self, *rows: int | tuple[int, ...]) -> Packed:
-        """The same rows in the same memory as one matrix, `reshape(rows)`, or as a batch, `reshape(batch, rows)`; as in
-        numpy, a tuple will do as well.
+        """The same rows in the same memory as one matrix, `reshape(rows)`, as a batch, `reshape(batch, rows)`, or as
+        images, `reshape(images, height, width)`; as in numpy, a tuple will do as well.
 
         Raises:
             ShapeError: not so many rows, or sizes that are no whole numbers.
@@ -136,7 +136,8 @@ class Packed:
         try:
             sizes = tuple(map(operator.index, given))  # pyright: ignore[reportArgumentType]  # what is wrong is refused
         except TypeError:
-            raise ShapeError(f"a packed matrix is reshaped to (rows) or (batch, rows), got {given}") from None
+            expected = "(rows), (batch, rows) or (images, height, width)"
+            raise ShapeError(f"a packed matrix is reshaped to {expected}, got {given}") from None
         if math.prod(sizes) != math.prod(self.shape[:-1]):
             raise ShapeError(f"a packed matrix of shape {self.shape} cannot have the rows {sizes}")
         planes = self.planes.reshape(_planes_shape((*sizes, self.k), self.encoding))
@@ -144,7 +145,7 @@ class Packed:
         return Packed(planes, self.sums.reshape(sizes), self.encoding, (*sizes, self.k), zeros)
 
     def row_sums(self) -> np.ndarray:
-        """Sum of the elements of each row: scale·sums + (offset − zeros)·k, as int64 [rows] or [batch, rows].
+        """Sum of the elements of each row: scale·sums + (offset − zeros)·k, as int64, of the shape of `sums`.
 
         Example:
             >>> pack([[1, -1, -1]], "bipolar").row_sums()

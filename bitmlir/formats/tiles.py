@@ -119,7 +119,7 @@ def tile_bitmap(matrix: Any, encoding: str | Encoding | None = None, zeros: Any 
 
     Raises:
         InputError: an encoding missing, or given for a `Packed`; and as `pack` for integers.
-        ShapeError: a batch of matrices.
+        ShapeError: a batch of matrices, or images.
 
     Example:
         >>> x = np.zeros((1, 3000), np.int8)
@@ -136,7 +136,7 @@ def tile_bitmap(matrix: Any, encoding: str | Encoding | None = None, zeros: Any 
     else:
         packed = pack(matrix, encoding, zeros)
     if len(packed.shape) != 2:
-        raise ShapeError(f"tile bitmaps cover single matrices, but this one is a batch of shape {packed.shape}")
+        raise ShapeError(f"tile bitmaps cover single matrices, but this one has the shape {packed.shape}")
     planes = as_numpy(packed.planes, "planes")
     in_rows = np.bitwise_or.reduceat(planes, range(0, packed.rows, TILE_ROWS), axis=1)
     in_tiles = np.bitwise_or.reduceat(in_rows, range(0, planes.shape[2], _TILE_WORDS), axis=2)

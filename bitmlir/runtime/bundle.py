@@ -22,10 +22,11 @@ from bitmlir.runtime.plan import Plan
 
 __all__ = ["FORMAT", "STAGES", "Bundle"]
 
-FORMAT = 2
+FORMAT = 3
 """The bundle format this version writes; it reads this one and every earlier one.
 
 2: launches have clusters and may overlap the one before. Those of format 1 have one block a cluster and do not.
+3: tensor maps may have windows.
 """
 
 STAGES = {

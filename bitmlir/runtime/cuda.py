@@ -317,55 +317,92 @@ class _Parameters:
 
 def _parameter(argument: str | TensorMap, buffers: Mapping[str, DeviceArray]) -> Any:
     if isinstance(argument, TensorMap):
-        return _tensor_map(buffers[argument.buffer], argument.box)
+        return _tensor_map(buffers[argument.buffer], argument)
     return ctypes.c_uint64(buffers[argument].address)
 
 
-def _tensor_map(array: DeviceArray, box: tuple[int, ...]) -> Any:
-    """The descriptor of an array, which a kernel takes by value (PTX ISA, "Tensor-map"). The box has the sizes
-    of the last dimensions first; an array of fewer dimensions has leading ones of 1.
-
-    Swizzled over the width of the box; the part of a box outside the array reads as 0.
-    """
-    cuda = driver()
-    rank, size = len(box), array.dtype.itemsize
-    sizes = [*reversed(array.shape), *[1] * (rank - len(array.shape))]
-    strides = [size * math.prod(sizes[:axis]) for axis in range(1, rank)]
+def _tensor_map(array: DeviceArray, map_: TensorMap) -> Any:
+    """The descriptor of an array, which a kernel takes by value (PTX ISA, "Tensor-map")."""
     storage = bytearray(_TENSOR_MAP_BYTES + _TENSOR_MAP_ALIGNMENT)
     start = ctypes.addressof(ctypes.c_byte.from_buffer(storage))
     descriptor = (ctypes.c_byte * _TENSOR_MAP_BYTES).from_buffer(storage, -start % _TENSOR_MAP_ALIGNMENT)
-    status = _tensor_map_encoder()(
-        ctypes.addressof(descriptor),
-        getattr(cuda.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_UINT{8 * size}").value,
+    encode = _encode_boxes if map_.window is None else _encode_window
+    function, status = encode(ctypes.addressof(descriptor), array, map_)
+    check(f"{function} of {array.shape} in boxes {map_.box}", driver().CUresult(status))
+    return descriptor
+
+
+def _encode_boxes(descriptor: int, array: DeviceArray, map_: TensorMap) -> tuple[str, int]:
+    """The descriptor of an array that is read or written in boxes. They have the sizes of the last dimensions first; an
+    array of fewer dimensions has leading ones of 1."""
+    rank, function = len(map_.box), "cuTensorMapEncodeTiled"
+    sizes = [*reversed(array.shape), *[1] * (rank - len(array.shape))]
+    shape = _tensor_map_shape(array, sizes)
+    boxes = ((ctypes.c_uint32 * rank)(*map_.box), (ctypes.c_uint32 * rank)(*[1] * rank))
+    encode = _tensor_map_encoder(function, [ctypes.c_void_p, ctypes.c_void_p])
+    return function, encode(descriptor, *shape, *boxes, *_tensor_map_modes(array, map_))
+
+
+def _encode_window(descriptor: int, array: DeviceArray, map_: TensorMap) -> tuple[str, int]:
+    """The descriptor of planes of images, read as a window sees them. Corners bound where its first tap may lie."""
+    window, function = map_.window, "cuTensorMapEncodeIm2col"
+    assert window is not None
+    axes, (words, places) = (window.columns, window.rows), map_.box
+    planes, pixels, pixel_words = array.shape
+    images = planes * pixels // window.pixels
+    shape = _tensor_map_shape(array, [pixel_words, *(axis.size for axis in axes), images])
+    lower, upper = ([-axis.before for axis in axes], [axis.after - axis.reach + 1 for axis in axes])
+    corners = [(ctypes.c_int * 2)(*corner) for corner in (lower, upper)]
+    strides = (ctypes.c_uint32 * 4)(1, *(axis.stride for axis in axes), 1)
+    boxes = (ctypes.c_uint32(words), ctypes.c_uint32(places))
+    kinds = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p]
+    encode = _tensor_map_encoder(function, kinds)
+    return function, encode(descriptor, *shape, *corners, *boxes, strides, *_tensor_map_modes(array, map_))
+
+
+def _tensor_map_shape(array: DeviceArray, sizes: list[int]) -> tuple[Any, ...]:
+    """Type, rank, address, sizes and strides, as encoders take them; sizes are those of the last dimension first."""
+    rank, size = len(sizes), array.dtype.itemsize
+    strides = [size * math.prod(sizes[:axis]) for axis in range(1, rank)]
+    return (
+        getattr(driver().CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_UINT{8 * size}").value,
         rank,
         array.address,
         (ctypes.c_uint64 * rank)(*sizes),
         (ctypes.c_uint64 * (rank - 1))(*strides),
-        (ctypes.c_uint32 * rank)(*box),
-        (ctypes.c_uint32 * rank)(*[1] * rank),
+    )
+
+
+def _tensor_map_modes(array: DeviceArray, map_: TensorMap) -> tuple[int, ...]:
+    """Interleaving, swizzle, how much L2 fetches, and what lies outside an array, as encoders take them."""
+    cuda, width = driver(), map_.box[0] * array.dtype.itemsize
+    swizzle = "NONE" if width == _ALIGNMENT else f"{width}B"
+    return (
         cuda.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE.value,
-        getattr(cuda.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{box[0] * size}B").value,
+        getattr(cuda.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{swizzle}").value,
         cuda.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B.value,
         cuda.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE.value,
     )
-    check(f"cuTensorMapEncodeTiled of {array.shape} in boxes {box}", cuda.CUresult(status))
-    return descriptor
+
+
+def _tensor_map_encoder(function: str, boxes: list[Any]) -> Any:
+    """One of the driver's functions that encode tensor maps, by the types of what it takes about boxes.
+
+    cuda-python's own wrappers write into a Python object, which does not lie at the multiple of 64 bytes that the
+    driver asks for.
+    """
+    shape = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, *[ctypes.c_void_p] * 3]
+    return ctypes.CFUNCTYPE(ctypes.c_int, *shape, *boxes, *[ctypes.c_int] * 4)(_driver_function(function))
 
 
 @functools.cache
-def _tensor_map_encoder() -> Any:
-    """The driver's cuTensorMapEncodeTiled.
-
-    cuda-python's own wrapper writes into a Python object, which does not lie at the multiple of 64 bytes that the
-    driver asks for.
-    """
+def _driver_function(name: str) -> int:
+    """The address of a function of the driver."""
     since_cuda = 12000
-    address, _ = call("cuGetProcAddress", b"cuTensorMapEncodeTiled", since_cuda, 0)
+    address, _ = call("cuGetProcAddress", name.encode(), since_cuda, 0)
     if not address:
-        raise DeviceError("the NVIDIA driver has no cuTensorMapEncodeTiled: update it")
-    pointers = [ctypes.c_void_p] * 5
-    enums = [ctypes.c_int] * 4
-    return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, *pointers, *enums)(address)
+        raise DeviceError(f"the NVIDIA driver has no {name}: update it")
+    return address
 
 
 def _require_fit(buffer: Buffer, array: DeviceArray, device: Device, is_written: bool) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from bitmlir.dialects.window import Axis, Window
+
 __all__ = ["ONE_BLOCK", "Buffer", "Launch", "Memset", "Plan", "Step", "TensorMap", "Value"]
 
 ONE_BLOCK = (1, 1, 1)
@@ -50,12 +52,14 @@ class TensorMap:
     """A TMA descriptor over a buffer, read or written in boxes whose sizes stand last dimension first: of planes
     (words, rows, planes), of a batch (words, rows, matrices, planes), of results (columns, rows, 1).
 
-    Swizzled over the width of the box; what it has outside the array reads as 0 and is not written (CUDA driver API:
-    cuTensorMapEncodeTiled).
+    Swizzled over the width of the box, unless that is 16 bytes; what it has outside the array reads as 0 and is not
+    written (CUDA driver API: cuTensorMapEncodeTiled). With a `window`, over planes of images, read in boxes of (words,
+    places): what a tap of the window sees at places that follow each other (cuTensorMapEncodeIm2col).
     """
 
     buffer: str
     box: tuple[int, ...]
+    window: Window | None = None
 
 
 @dataclass(frozen=True)
@@ -148,11 +152,17 @@ def _value(value: dict[str, Any]) -> Value:
     return Value(**{**value, "shape": tuple(value["shape"])})
 
 
+def _tensor_map(fields: dict[str, Any]) -> TensorMap:
+    window = fields.get("window")  # new in format 3
+    axes = None if window is None else Window(Axis(**window["rows"]), Axis(**window["columns"]))
+    return TensorMap(fields["buffer"], tuple(fields["box"]), axes)
+
+
 def _step(step: dict[str, Any]) -> Step:
     ((kind, fields),) = step.items()
     if kind == "memset":
         return Memset(**fields)
-    arguments = tuple(a if isinstance(a, str) else TensorMap(a["buffer"], tuple(a["box"])) for a in fields["arguments"])
+    arguments = tuple(a if isinstance(a, str) else _tensor_map(a) for a in fields["arguments"])
     grid, block = tuple(fields["grid"]), tuple(fields["block"])
     cluster = tuple(fields.get("cluster", ONE_BLOCK))  # this and the next are new in format 2
     overlaps, persistent = fields.get("overlap_previous", False), fields.get("persistent")

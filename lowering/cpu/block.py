@@ -14,13 +14,11 @@ from bitmlir.lowering.cpu.kernel import Arrays, read, write
 from bitmlir.lowering.cpu.popcount import ChainTable, PlaneCounter
 from bitmlir.lowering.cpu.top import keep_best
 from bitmlir.lowering.cpu.vectors import LANES, load, load_element, store
-from bitmlir.lowering.elements import Chain, Elements, Grid
+from bitmlir.lowering.elements import Chain, Computed, Elements, Grid, Position
 from bitmlir.lowering.emit import Scalar, const, i1, i32
 from bitmlir.lowering.vectors import apply, as_vector, lane_numbers, splat, vector_of
 
 __all__ = ["Block"]
-
-Position = tuple[tuple[str, int] | ir.Value, ...]  # an axis with its slot, or the same for all elements
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Block:
         return number.value
 
     def load(self, array: ir.Value, position: Position) -> ir.Value:
-        if any(isinstance(item, tuple) and item[0] == "row" for item in position):
+        if any(isinstance(item, Computed) or (isinstance(item, tuple) and item[0] == "row") for item in position):
             return self._load(self.arrays[array], position)
         with self.hoisted:
             return self._load(self.arrays[array], position)
@@ -78,7 +76,7 @@ class Block:
         by_column = [isinstance(item, tuple) and item[0] == "column" for item in position]
         if not any(by_column):
             return load_element(array, self._indices(position))
-        if by_column.index(True) == len(position) - 1:
+        if by_column.index(True) == len(position) - 1 and isinstance(position[-1], tuple):
             _, slot = position[-1]
             return load(array, self._indices(position), self.masks[slot])
         lanes = [load_element(array, self._indices(position, lane)) for lane in range(LANES)]
@@ -88,7 +86,10 @@ class Block:
         """The indices of a position; of a column slot, those of one lane (past the last column: of the last)."""
         indices = []
         for item in position:
-            if isinstance(item, ir.Value):
+            if isinstance(item, Computed):
+                indices.append(item.value)
+                continue
+            if not isinstance(item, tuple):
                 # A constant is made again, for reads may be hoisted above it; a block's argument is above them.
                 is_argument = isinstance(item.owner, ir.Block)
                 indices.append(item if is_argument else item.owner.clone().results[0])

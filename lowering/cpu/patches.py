@@ -1,4 +1,5 @@
-"""Kernels for `bit.plane_patches`, an output place at a time, and for `bit.plane_edge_sums`, a filter at a time."""
+"""Kernels for `bit.plane_patches` and `bit.plane_patch_sums`, a place at a time, and for `bit.plane_edge_sums`, a
+filter at a time."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ from bitmlir.lowering.cpu.kernel import (
     write,
 )
 from bitmlir.lowering.emit import Carried, Scalar, const, if_else, select
-from bitmlir.lowering.windows import pixel_at, place_in_image
+from bitmlir.lowering.windows import class_taps, pixel_at, place_in_image
 
-__all__ = ["build_edge_sums_kernel", "build_patches_kernel"]
+__all__ = ["build_edge_sums_kernel", "build_patch_sums_kernel", "build_patches_kernel"]
 
 
 def build_patches_kernel(name: str, op: bit.PlanePatchesOp) -> Kernel:
@@ -28,60 +29,82 @@ def build_patches_kernel(name: str, op: bit.PlanePatchesOp) -> Kernel:
     words = row_words // window.taps
 
     def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:
+        source, out = arrays[op.planes], arrays[op.out]
+
         def gather(place: Scalar) -> None:
+            where = place_in_image(window, place)
+
+            def tap(r: Scalar, s: Scalar) -> None:
+                inside, pixel = pixel_at(window, where, r, s, outside=as_index(0))
+                start = (r * window.columns.taps + s) * words
+                for plane in range(planes):
+
+                    def copy(v: Scalar, plane: int = plane) -> None:
+                        write(read(source, plane, pixel, v), out, plane, place, start + v)
+
+                    def clear(v: Scalar, plane: int = plane) -> None:
+                        write(const(0), out, plane, place, start + v)
+
+                    if_else(
+                        inside,
+                        lambda copy=copy: loop(0, words, 1, copy),
+                        lambda clear=clear: loop(0, words, 1, clear),
+                    )
+
+            loop(0, window.rows.taps, 1, lambda r: loop(0, window.columns.taps, 1, lambda s: tap(r, s)))
+
+        loop(first, last, 1, gather)
+
+    return kernel_function(name, (op.planes, op.out), places, task_rows(planes * row_words, places), body)
+
+
+def build_patch_sums_kernel(name: str, op: bit.PlanePatchSumsOp) -> Kernel:
+    """Emit the kernel that adds up the sums of the pixels that a window sees."""
+    window, (places,) = bit.window_in(op.window), ir.MemRefType(op.out.type).shape
+
+    def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:
+        def add_up(place: Scalar) -> None:
             where = place_in_image(window, place)
 
             def tap(r: Scalar, s: Scalar, total: Carried) -> Carried:
                 inside, pixel = pixel_at(window, where, r, s, outside=as_index(0))
-                start = (r * window.columns.taps + s) * words
-                for plane in range(planes):
-                    if_else(
-                        inside,
-                        lambda plane=plane: loop(
-                            0,
-                            words,
-                            1,
-                            lambda v: write(read(arrays[op.planes], plane, pixel, v), out, plane, place, start + v),
-                        ),
-                        lambda plane=plane: loop(0, words, 1, lambda v: write(const(0), out, plane, place, start + v)),
-                    )
                 return [(Scalar(total[0]) + select(inside, read(arrays[op.sums], pixel), const(0))).value]
 
-            out = arrays[op.out]
             total = loop_with(
                 [const(0).value], 0, window.rows.taps, 1,
                 lambda r, carried: loop_with(carried, 0, window.columns.taps, 1, lambda s, inner: tap(r, s, inner)),
             )  # fmt: skip
-            write(Scalar(total[0]), arrays[op.out_sums], place)
+            write(Scalar(total[0]), arrays[op.out], place)
 
-        loop(first, last, 1, gather)
+        loop(first, last, 1, add_up)
 
-    arguments = (op.planes, op.sums, op.out, op.out_sums)
-    return kernel_function(name, arguments, places, task_rows(planes * row_words, places), body)
+    return kernel_function(name, (op.sums, op.out), places, task_rows(window.taps, places), body)
 
 
 def build_edge_sums_kernel(name: str, op: bit.PlaneEdgeSumsOp) -> Kernel:
     """Emit the kernel that adds up the taps of filters that lie inside an image."""
     window, (_, filters) = bit.window_in(op.window), ir.MemRefType(op.out.type).shape
     scale, offset = (ir.IntegerAttr(a).value for a in (op.scale, op.offset))
+    rows, columns = len(window.rows.classes), len(window.columns.classes)
 
     def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:
-        def add_up(number: Scalar) -> None:
-            for place, (rows, columns) in enumerate(window.classes):
+        def add_up(number: Scalar, down: Scalar, across: Scalar) -> None:
+            (top, bottom), (left, right) = class_taps(window.rows, down), class_taps(window.columns, across)
 
-                def add(r: Scalar, s: Scalar, total: Carried) -> Carried:
-                    tap = number * window.taps + r * window.columns.taps + s
-                    return [(Scalar(total[0]) + read(arrays[op.sums], tap) * scale + offset).value]
+            def add(r: Scalar, s: Scalar, total: Carried) -> Carried:
+                tap = number * window.taps + r * window.columns.taps + s
+                return [(Scalar(total[0]) + read(arrays[op.sums], tap) * scale + offset).value]
 
-                total = loop_with(
-                    [const(0).value], rows.start, rows.stop, 1,
-                    lambda r, carried, columns=columns, add=add: loop_with(
-                        carried, columns.start, columns.stop, 1, lambda s, inner: add(r, s, inner)
-                    ),
-                )  # fmt: skip
-                write(Scalar(total[0]), arrays[op.out], place, number)
+            total = loop_with(
+                [const(0).value], top, bottom, 1,
+                lambda r, carried: loop_with(carried, left, right, 1, lambda s, inner: add(r, s, inner)),
+            )  # fmt: skip
+            write(Scalar(total[0]), arrays[op.out], down * columns + across, number)
 
-        loop(first, last, 1, add_up)
+        def all_classes(number: Scalar) -> None:
+            loop(0, rows, 1, lambda down: loop(0, columns, 1, lambda across: add_up(number, down, across)))
 
-    work = sum(len(rows) * len(columns) for rows, columns in window.classes)
+        loop(first, last, 1, all_classes)
+
+    work = len(window.classes) * window.taps
     return kernel_function(name, (op.sums, op.out), filters, task_rows(work, filters), body)

@@ -8,16 +8,19 @@ from mlir.dialects._gpu_ops_gen import LaunchFuncOp  # the one in mlir.dialects.
 
 from bitmlir.dialects import bit
 from bitmlir.lowering.emit import i32
-from bitmlir.lowering.gpu.memory import Kernel
+from bitmlir.lowering.gpu.memory import Box, Kernel
 
 __all__ = ["launch"]
+
+
+def _tensor_map(source: ir.Value, box: Box) -> ir.Value:
+    return bit.TensorMapOp(source=source, box=box.sizes, window=box.window).result
 
 
 def launch(module: str, kernel: Kernel) -> None:
     """Emit what the host does for one kernel at the insertion point."""
     arguments = [
-        bit.TensorMapOp(source=value, box=kernel.boxes[i]).result if i in kernel.boxes else value
-        for i, value in enumerate(kernel.arguments)
+        _tensor_map(value, kernel.boxes[i]) if i in kernel.boxes else value for i, value in enumerate(kernel.arguments)
     ]
 
     def sizes(x: int, y: int = 1, z: int = 1) -> tuple[ir.Value, ir.Value, ir.Value]:

@@ -16,6 +16,7 @@ __all__ = [
     "SHARED_ALIGNMENT",
     "SHARED_CLUSTER",
     "WIDEST_STORE",
+    "Box",
     "Kernel",
     "barrier",
     "block_count",
@@ -44,6 +45,14 @@ _MOST_STATIC = 1 << 28  # what its other indices end below: they have 29 bits
 
 
 @dataclass(frozen=True)
+class Box:
+    """How a tensor map reads or writes an array: see `bit.tensor_map`."""
+
+    sizes: tuple[int, ...]
+    window: ir.Attribute | None = None
+
+
+@dataclass(frozen=True)
 class Kernel:
     """A kernel in the module and how the host launches it.
 
@@ -59,7 +68,7 @@ class Kernel:
     threads: int
     shared_bytes: int
     arguments: tuple[ir.Value, ...]
-    boxes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    boxes: dict[int, Box] = field(default_factory=dict)
     zeroed: tuple[ir.Value, ...] = ()
     overlaps: bool = False
     persistent: int | None = None
@@ -150,7 +159,7 @@ def kernel_function(
     name: str,
     threads: int,
     arguments: Sequence[ir.Value],
-    boxes: dict[int, tuple[int, ...]],
+    boxes: dict[int, Box],
     body: Callable[..., None],
     cluster: int = 1,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,8 @@ from mlir import ir
 from mlir.dialects import arith, vector
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.layout import BITS_PER_WORD, SWIZZLES, TILE_BITS, ceil_div, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, ROW_ALIGNMENT, SWIZZLES, TILE_BITS, ceil_div, words_per_row
+from bitmlir.dialects.window import Window
 from bitmlir.lowering.elements import Chain, Elements, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32
 from bitmlir.lowering.gpu.steps import DenseSteps, SparseSteps, Steps, TileMap, lookup
@@ -31,9 +33,15 @@ class ProductProblem:
     target: Target
 
     @cached_property
+    def window(self) -> Window | None:
+        """Through which the kernel sees lhs, which are images then; its rows are what the window sees at each place."""
+        return None if self.op.window is None else bit.window_in(self.op.window)
+
+    @cached_property
     def m(self) -> int:
         """Rows of lhs; of a batch, of each matrix."""
-        return ir.MemRefType(self.op.lhs.type).shape[-2]
+        rows = ir.MemRefType(self.op.lhs.type).shape[-2]
+        return rows if self.window is None else rows // self.window.pixels * math.prod(self.window.places)
 
     @cached_property
     def n(self) -> int:
@@ -70,6 +78,15 @@ class ProductProblem:
         """Bytes of a row in a stage of TMA: fewer than `BLOCK_BYTES` if a row is so short. Filling costs as copying."""
         return next((width for width in SWIZZLES if self.row_bytes <= width), BLOCK_BYTES)
 
+    @cached_property
+    def piece_bytes(self) -> int:
+        """Bytes of a row of lhs that come to a stage in one copy: all, or of what a window sees those of one pixel that
+        can be swizzled over (16 bytes need no swizzle)."""
+        if self.window is None:
+            return self.swizzle
+        pixel = self.row_bytes // self.window.taps
+        return next(w for w in (*reversed(SWIZZLES), ROW_ALIGNMENT // 8) if w <= self.swizzle and pixel % w == 0)
+
     @property
     def operation(self) -> str:
         """The bit operation."""
@@ -95,6 +112,11 @@ class ProductProblem:
         """What the body reads by row or by column alone, by that axis: see `Elements.loaded`."""
         body = Elements(self.op.body, None)  # pyright: ignore[reportArgumentType]  # nothing is built
         return {axis: body.loaded(axis) for axis in ("row", "column")}
+
+    @cached_property
+    def read_by_element(self) -> list[ir.Value]:
+        """The arrays that the body reads for each element alone."""
+        return Elements(self.op.body, None).read_by_element  # pyright: ignore[reportArgumentType]  # nothing is built
 
     @cached_property
     def covered_columns(self) -> int:

@@ -80,8 +80,8 @@ def resident_fault(problem: ProductProblem, tile: ResidentTile) -> str | None:
     if mma is None or problem.operation not in target.operations:
         return f"{target.name} has no instruction that multiplies these bits in registers: give the tile stages"
     has_bitmaps = op.lhs_tiles is not None or op.rhs_tiles is not None
-    if isinstance(op, bit.PlaneSearchOp) or problem.groups is not None or has_bitmaps:
-        return "searches, groups of rows and bitmaps need a tile with stages"
+    if isinstance(op, bit.PlaneSearchOp) or problem.groups is not None or has_bitmaps or problem.window is not None:
+        return "searches, windows, groups of rows and bitmaps need a tile with stages"
     if min(tile.warp_rows, tile.warp_columns) < 1 or tile.rows % tile.warp_rows or tile.columns % tile.warp_columns:
         return f"{tile.rows}×{tile.columns} cannot be cut into parts of {tile.warp_rows}×{tile.warp_columns}"
     least = BITS_PER_WORD if problem.packed else mma.n

@@ -19,7 +19,7 @@ from mlir.dialects import arith, llvm, vector
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD
-from bitmlir.lowering.elements import Chain, Elements, Grid
+from bitmlir.lowering.elements import Chain, Computed, Elements, Grid, Position
 from bitmlir.lowering.emit import Scalar, const, i1, i32, if_then, select
 from bitmlir.lowering.gpu.bulk_store import BulkStore
 from bitmlir.lowering.gpu.memory import (
@@ -41,8 +41,6 @@ __all__ = ["PAIR", "ThreadTile", "group_pairs", "ungroup_pairs"]
 PAIR = 2  # neighbouring columns that a lane holds in every group of eight
 _WORD_BYTES = BITS_PER_WORD // 8
 _LOWEST_BITS = 0x01010101  # of the bytes of a word
-
-Position = tuple[tuple[str, int] | ir.Value, ...]  # an axis with its slot, or a constant of the body
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,11 @@ class ThreadTile:
 
     def _load(self, array: ir.Value, position: Position, element: ir.Type) -> ir.Value:
         shape = ir.MemRefType(array.type).shape
-        by_pair = [isinstance(item, tuple) and item[0] == self.paired for item in position]
+        paired_rows = self.paired == "row"
+        by_pair = [
+            paired_rows if isinstance(item, Computed) else isinstance(item, tuple) and item[0] == self.paired
+            for item in position
+        ]
         if not any(by_pair):
             return load(element, self._address(array, position))
         pair = vector_of(element, PAIR)
@@ -146,8 +148,12 @@ class ThreadTile:
         static = 0
         for axis, item in enumerate(position):
             stride = math.prod(type_.shape[axis + 1 :]) * size
-            if isinstance(item, ir.Value):
-                dynamic.append(Scalar(item).to_i32().to_i64() * stride)
+            if isinstance(item, Computed) and self.paired == "row":
+                dynamic.append(Scalar(vector.extract(item.value, [], [lane])).to_i32().to_i64() * stride)
+                continue
+            if isinstance(item, (ir.Value, Computed)):
+                value = item.value if isinstance(item, Computed) else item
+                dynamic.append(Scalar(value).to_i32().to_i64() * stride)
                 continue
             kind, slot = item
             moved = lane if kind == self.paired else 0

@@ -93,7 +93,7 @@ def _family(target: Target, fields: Fields) -> type[Tile]:
     if parts and not (fields.keys() - {field.name for field in dataclasses.fields(ResidentTile)}):
         return ResidentTile
     if target.copy == "tma":
-        return ResidentTile if parts else WgmmaTile
+        return ResidentTile if parts and "stages" not in fields else WgmmaTile
     return MmaTile
 
 
@@ -239,6 +239,8 @@ def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
         return "a packed result needs tiles of whole words"
     if problem.groups is not None and (tile.swapped or tile.cluster > 1):
         return "groups of rows need sides as they are and no clusters"
+    if problem.window is not None and (tile.swapped or tile.cluster > 1):
+        return "what a window sees needs sides as they are and no clusters"
     if tile.cluster not in (1, 2, 4):
         return f"a cluster has 1, 2 or 4 blocks, not {tile.cluster}"
     if tile.cluster > 1 and (sparse or tile.swapped or tile.columns // tile.cluster % 8):
@@ -334,6 +336,8 @@ def _wgmma_shapes(problem: ProductProblem) -> Iterator[WgmmaTile]:
                 )
                 if rows == GROUP_ROWS or rows * cluster < 2 * problem.m
             )
+        if problem.window is not None:
+            continue
         height = ceil_div(problem.m, 8) * 8
         for planes, rows in itertools.product(sorted({1, stackable(problem.chains)}, reverse=True), (64, 128, 192)):
             # The rows' operand is read anew for every tile of columns: there should be few.

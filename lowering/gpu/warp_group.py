@@ -30,17 +30,18 @@ __all__ = [
 GROUP_WARPS = 4
 GROUP_THREADS = GROUP_WARPS * LANES
 _ATOM_ROWS = 8  # what a swizzle repeats over
-_MODES = {128: 1, 64: 2, 32: 3}  # of swizzles, by their bytes
+_MODES = {128: 1, 64: 2, 32: 3, 16: 0}  # of swizzles, by their bytes; rows of 16 bytes need none
 _ADDRESS_MASK = 0x3FFFF
 
 
-def descriptor(address: Scalar, swizzle: int = BLOCK_BYTES) -> Scalar:
+def descriptor(address: Scalar, swizzle: int = BLOCK_BYTES, leading: int = 16) -> Scalar:
     """The matrix descriptor of a tile in shared memory whose rows are as many bytes as they are swizzled over.
 
+    leading: bytes from rows of 16 bytes to those that continue them along K; wider ones have both in one row.
     Source: PTX ISA, wgmma matrix descriptor; addresses and strides count 16-byte units.
     """
-    leading, atom = 1, _ATOM_ROWS * swizzle >> 4
-    fields = (_MODES[swizzle] << 62) | (atom << 32) | (leading << 16)
+    atom = _ATOM_ROWS * swizzle >> 4
+    fields = (_MODES[swizzle] << 62) | (atom << 32) | (leading >> 4 << 16)
     return ((address & _ADDRESS_MASK) >> 4).to_i64() | as_signed(fields, 64)
 
 

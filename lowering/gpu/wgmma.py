@@ -28,9 +28,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mlir import ir
-from mlir.dialects import llvm, nvvm
+from mlir.dialects import arith, llvm, nvvm
 
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS
+from bitmlir.dialects.window import Window
 from bitmlir.lowering.elements import Chain, Elements, Grid, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i16, i32, if_else, if_then, select
 from bitmlir.lowering.gpu.bulk_store import BulkStore
@@ -42,6 +43,7 @@ from bitmlir.lowering.gpu.cluster import (
 from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
     SHARED,
+    Box,
     Kernel,
     barrier,
     block_index,
@@ -69,8 +71,16 @@ from bitmlir.lowering.gpu.warp_group import (
     split_registers,
     wait_for_groups,
 )
-from bitmlir.lowering.gpu.wgmma_tile import SharedLayout, WgmmaTile, stage_sides, stores_in_bulk, wgmma_placement
+from bitmlir.lowering.gpu.wgmma_tile import (
+    SharedLayout,
+    StageSide,
+    WgmmaTile,
+    stage_sides,
+    stores_in_bulk,
+    wgmma_placement,
+)
 from bitmlir.lowering.instructions import LANES, LANES_PER_ROW, MmaInstruction, wgmma
+from bitmlir.lowering.windows import place_in_image
 
 __all__ = ["build_wgmma_kernel"]
 
@@ -82,14 +92,17 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
     arguments = problem.arguments()
     if arguments.count(problem.op.lhs) == 1 and problem.op.lhs == problem.op.rhs:
         arguments = (problem.op.lhs, *arguments)  # x·xᵀ: two maps over one buffer
-    boxes: dict[int, tuple[int, ...]] = {}
+    boxes: dict[int, Box] = {}
     for side in stage_sides(problem, tile):
+        if problem.window is not None and side.operand == 0:
+            boxes[0] = Box((side.row_bytes * 8 // BITS_PER_WORD, side.rows), problem.op.window)
+            continue
         matrices = (1,) * (ir.MemRefType(arguments[side.operand].type).rank - 3)  # one of a batch
         words = side.row_bytes * 8 // BITS_PER_WORD
-        boxes[side.operand] = (words, side.copied, *matrices, side.planes // side.copies)
+        boxes[side.operand] = Box((words, side.copied, *matrices, side.planes // side.copies))
     if stores_in_bulk(problem, tile):
         element = element_bytes(ir.MemRefType(problem.op.out.type).element_type)
-        boxes[arguments.index(problem.op.out)] = BulkStore.box(element)
+        boxes[arguments.index(problem.op.out)] = Box(BulkStore.box(element))
     place = wgmma_placement(problem, tile)
     layout = SharedLayout.of(problem, tile)
 
@@ -274,27 +287,87 @@ class _Emitter:
         full = self.ring.full(at.stage)
         self.ring.wait_empty(at)
         rows, columns = stage_sides(self.problem, self.tile)
-        copied = rows.copied_bytes + columns.copied_bytes * self.tile.cluster
-        nvvm.mbarrier_arrive_expect_tx(None, full, const(copied).value)
+        pieces = self._pieces_left(rows, block)
+        copied = pieces * rows.copied_bytes + columns.copied_bytes * self.tile.cluster
+        nvvm.mbarrier_arrive_expect_tx(None, full, (const(copied) if isinstance(copied, int) else copied).value)
         first = self.rank * columns.rows if self.tile.cluster > 1 else const(0)  # of this block's part
         everyone = const((1 << self.tile.cluster) - 1, i16()).value if self.tile.cluster > 1 else None
-        below = self.tile.rows * BLOCK_BYTES
-        for side, row, start, blocks in (
-            (rows, tile.down, const(0), None),
-            (columns, tile.across + first, first * columns.row_bytes + below, everyone),
-        ):
-            matrix = [tile.place.number] if self._is_batch(side.operand) else []
-            for plane in range(side.copies):
-                to = at.stage * self.tile.stage_bytes + start + plane * side.rows * side.row_bytes
-                places = [block * (TILE_BITS // BITS_PER_WORD), row, *matrix, planes[side.operand] + plane]
+        start = at.stage * self.tile.stage_bytes
+        if self.problem.window is None:
+            self._copy_side(rows, full, start, tile.place, planes, block, tile.down)
+        else:
+            self._gather(self.problem.window, rows, full, start, planes[rows.operand], block, pieces, tile.down)
+        start = start + first * columns.row_bytes + self.tile.rows * BLOCK_BYTES
+        self._copy_side(columns, full, start, tile.place, planes, block, tile.across + first, everyone)
+
+    def _copy_side(
+        self,
+        side: StageSide,
+        full: ir.Value,
+        start: Scalar,
+        place: Place,
+        planes: list[Scalar],
+        block: Scalar,
+        row: Scalar,
+        blocks: ir.Value | None = None,
+    ) -> None:
+        """Bring a K block of rows, to this block or to some of the cluster."""
+        matrix = [place.number] if self._is_batch(side.operand) else []
+        for plane in range(side.copies):
+            to = start + plane * side.rows * side.row_bytes
+            places = [block * (TILE_BITS // BITS_PER_WORD), row, *matrix, planes[side.operand] + plane]
+            nvvm.cp_async_bulk_tensor_shared_cluster_global(
+                seen_by_cluster(offset(self.shared, to, SHARED)),
+                self.maps[side.operand],
+                [place.value for place in places],
+                full,
+                [],
+                multicast_mask=blocks,
+            )
+
+    def _pieces_left(self, side: StageSide, block: Scalar) -> Scalar | int:
+        """Pieces of a row that a K block has: the last one may have fewer."""
+        whole = self.problem.row_bytes // side.row_bytes
+        if side.pieces == 1 or whole % side.pieces == 0:
+            return side.pieces
+        return (const(whole) - block * side.pieces).minimum(side.pieces)
+
+    def _gather(
+        self,
+        window: Window,
+        side: StageSide,
+        full: ir.Value,
+        start: Scalar,
+        plane: Scalar,
+        block: Scalar,
+        pieces: Scalar | int,
+        first: Scalar,
+    ) -> None:
+        """Bring a K block of what the window sees at places from the first on, piece by piece."""
+        image, y, x = place_in_image(window, first)
+        of_pixel = self.problem.row_bytes // window.taps // side.row_bytes
+        images = ir.MemRefType(self.problem.op.lhs.type).shape[1] // window.pixels
+        corner = [x * window.columns.stride - window.columns.before, y * window.rows.stride - window.rows.before]
+        mode = ir.Attribute.parse("#nvvm.tma_load_mode<im2col>")
+        for number in range(side.pieces):
+            piece = block * side.pieces + number
+            tap = piece // of_pixel
+            r, s = tap // window.columns.taps, tap % window.columns.taps
+            places = [piece % of_pixel * (side.row_bytes * 8 // BITS_PER_WORD), *corner, plane * images + image]
+            distances = [s * window.columns.dilation, r * window.rows.dilation]
+
+            def copy(number: int = number, places: list[Scalar] = places, distances: list[Scalar] = distances) -> None:
+                to = start + number * side.rows * side.row_bytes
                 nvvm.cp_async_bulk_tensor_shared_cluster_global(
                     seen_by_cluster(offset(self.shared, to, SHARED)),
                     self.maps[side.operand],
                     [place.value for place in places],
                     full,
-                    [],
-                    multicast_mask=blocks,
+                    [arith.trunci(i16(), distance.value) for distance in distances],
+                    mode=mode,
                 )
+
+            if_then(None if number == 0 or isinstance(pieces, int) else const(number) < pieces, copy)
 
     def _is_batch(self, operand: int) -> bool:
         """Whether lhs (0) or rhs (1) is a batch of matrices."""
@@ -423,19 +496,23 @@ class _Emitter:
         """The chain's products on top of acc; the accumulators travel as one struct of registers."""
         steps = self._steps(chain, tile)
         last_chain = self.tile.alternate and chain == self.chains[-1]
-        address, swizzle = Scalar(llvm.ptrtoint(i32(), self.shared)), self.problem.swizzle
+        address = Scalar(llvm.ptrtoint(i32(), self.shared))
+        swizzle, piece = self.problem.swizzle, self.problem.piece_bytes
 
         def step(_: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
             accumulators, here, before = carried[0], Position.of(carried[1:3]), carried[3]
             self.ring.wait_full(here)
             start = address + here.stage * self.tile.stage_bytes
-            part = const(0) if self.tile.alternate else self.group * (self.mma.m * swizzle)
-            lhs = descriptor(start + part, swizzle)
+            part = const(0) if self.tile.alternate else self.group * (self.mma.m * piece)
+            lhs = descriptor(start + part, piece, self.tile.rows * piece)
             rhs = descriptor(start + self.tile.rows * BLOCK_BYTES, swizzle)
             nvvm.wgmma_fence_aligned()
             for k in range(0, min(TILE_BITS, self.problem.k), self.mma.k):
-                units = k // 8 >> 4  # 16-byte units, as descriptors count
-                accumulators = issue_wgmma(self.mma, accumulators, lhs + units, rhs + units)
+                at_k = k // 8
+                before_pieces, within = at_k // piece * (self.tile.rows * piece), at_k % piece
+                # Descriptors count units of 16 bytes.
+                units = (before_pieces + within >> 4, at_k >> 4)
+                accumulators = issue_wgmma(self.mma, accumulators, lhs + units[0], rhs + units[1])
             nvvm.wgmma_commit_group_sync_aligned()
             wait_for_groups(1)  # the step before is done, so its stage can be filled again
             self._release(before)

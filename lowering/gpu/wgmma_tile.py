@@ -137,13 +137,15 @@ def stackable(chains: list[Chain]) -> int:
 class StageSide:
     """What TMA brings of an operand for a stage: of each of so many `planes` the `rows` that the stage has, or only
     those `copied` that the matrix has, and `row_bytes` of each. (Rows outside it would be filled with zeros, at the
-    pace of a copy; nobody looks at what comes of them.)"""
+    pace of a copy; nobody looks at what comes of them.) Of what a window sees, rows come in `pieces`, all first ones
+    before all second ones; copies are one of them each."""
 
     operand: int
     rows: int
     copied: int
     planes: int
     row_bytes: int
+    pieces: int = 1
 
     @property
     def copies(self) -> int:
@@ -152,7 +154,7 @@ class StageSide:
 
     @property
     def copied_bytes(self) -> int:
-        """Bytes that come."""
+        """Bytes that come, of one piece."""
         return self.copied * self.planes * self.row_bytes
 
 
@@ -162,8 +164,10 @@ def stage_sides(problem: ProductProblem, tile: WgmmaTile) -> tuple[StageSide, St
     rows, columns = int(tile.swapped), int(not tile.swapped)
     part = tile.columns // tile.cluster
     copied = part if tile.cluster > 1 else min(part, sizes[columns])
+    piece = problem.piece_bytes
+    height = min(tile.rows, sizes[rows]) if problem.window is None else tile.rows
     return (
-        StageSide(rows, tile.rows, min(tile.rows, sizes[rows]), 1, problem.swizzle),
+        StageSide(rows, tile.rows, height, 1, piece, problem.swizzle // piece),
         StageSide(columns, part, copied, tile.planes, problem.swizzle),
     )
 

@@ -19,10 +19,25 @@ LARGE = {
     "a layer of ResNet-18": Conv2dSpec(4, 56, 56, 64, 64, "bipolar", "bipolar", "bit", padding=1),
     "between its stages": Conv2dSpec(4, 56, 56, 64, 128, "u2", "bipolar", "u2", stride=2, padding=1, column_scale=True),
     "its last stage": Conv2dSpec(8, 7, 7, 512, 512, "bipolar", "bipolar", padding=1, residual="i16"),
+    "pixels of 32 bytes": Conv2dSpec(3, 9, 11, 200, 40, "bipolar", "bipolar", padding=1),
+    "of 48": Conv2dSpec(3, 9, 11, 384, 40, "u2", "i2", size=(2, 3), padding=(0, 1, 1, 0)),
+    "of 64": Conv2dSpec(2, 15, 7, 512, 72, "bipolar", "bipolar", "bit", stride=(3, 1), padding=2, dilation=(1, 2)),
+    "of 128": Conv2dSpec(2, 6, 5, 1024, 24, "bipolar", "ternary", padding=1),
+    "of 144, one by one": Conv2dSpec(2, 6, 5, 1100, 24, "u1", "u2", size=1),
+    "strides of one by one": Conv2dSpec(2, 15, 14, 256, 24, "bipolar", "bipolar", size=1, stride=2),
+    "a window that TMA cannot read": Conv2dSpec(1, 30, 30, 64, 8, "bipolar", "bipolar", size=2, stride=9),
 }
 
+TILES = [
+    "rows=64,columns=8,stages=2",
+    "rows=64,columns=64,stages=4,alternate",
+    "rows=128,columns=128,stages=3,band=4",
+    "rows=192,columns=32,stages=5",
+    "rows=64,columns=64,stages=4,split=2",
+]
 
-@pytest.mark.parametrize("target", ["sm_90a", "sm_90", "sm_80"])
+
+@pytest.mark.parametrize("target", ["sm_90a", "sm_90", "sm_80", "sm_75"])
 @pytest.mark.parametrize("case", [*CASES, *LARGE])
 def test_every_element_is_exact(case: str, target: str) -> None:
     spec = {**CASES, **LARGE}[case]
@@ -32,6 +47,17 @@ def test_every_element_is_exact(case: str, target: str) -> None:
     result = run_on_gpu(bundle, operands.given)[value.name]
     (expected,) = expected_results(bundle.plan, spec, operands.plain)
     np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize("case", ["pixels of 32 bytes", "of 48", "of 128", "its last stage"])
+def test_every_tile_gathers_what_the_window_sees(case: str, tile: str) -> None:
+    bundle = lower_for_gpu(LARGE[case], "sm_90a", tile=tile)
+    operands = random_operands(bundle.plan, seed=11)
+    (value,) = bundle.plan.results
+    result = run_on_gpu(bundle, operands.given)[value.name]
+    (expected,) = expected_results(bundle.plan, LARGE[case], operands.plain)
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_device_arrays_go_in_and_come_out_as_images() -> None:

@@ -1,6 +1,7 @@
-// RUN: bitmlir-opt %s --bit-verify --bit-decompose=target=sm_90a | FileCheck %s
+// RUN: bitmlir-opt %s --bit-verify --bit-decompose=target=sm_90 | FileCheck %s
+// RUN: bitmlir-opt %s --bit-verify --bit-decompose=target=sm_90a | FileCheck %s --check-prefix=GATHER
 
-// A convolution is a product of patches with filters. Pixels are rows, and the taps of a filter one row: 9 taps of 40 channels
+// A convolution is a product of patches with filters, which TMA gathers itself. Pixels are rows, and the taps of a filter one row: 9 taps of 40 channels
 // are 36 words. By AND, to which places outside the image, without bits, add nothing.
 
 // CHECK-LABEL: func.func @signs
@@ -10,9 +11,18 @@
 //  CHECK-SAME:   %[[WSUMS:[^ ]*]]: memref<72xi32>
 //  CHECK-SAME:   %[[OLD:[^ ]*]]: memref<60x8xi32>
 //       CHECK:   %[[PATCHES:.*]] = memref.alloc() : memref<1x60x36xi32>
-//       CHECK:   %[[SUMS:.*]] = memref.alloc() : memref<60xi32>
-//       CHECK:   "bit.plane_patches"(%[[X]], %[[XSUMS]], %[[PATCHES]], %[[SUMS]])
+//       CHECK:   "bit.plane_patches"(%[[X]], %[[PATCHES]])
 //  CHECK-SAME:     window = array<i64: 5, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>
+//       CHECK:   %[[SUMS:.*]] = memref.alloc() : memref<60xi32>
+//       CHECK:   "bit.plane_patch_sums"(%[[XSUMS]], %[[SUMS]])
+//  CHECK-SAME:     window = array<i64: 5, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>
+
+// GATHER-LABEL: func.func @signs
+//  GATHER-SAME:   %[[X:[^ ]*]]: memref<1x60x4xi32>
+//   GATHER-NOT:   bit.plane_patches
+//       GATHER:   "bit.plane_matmul"(%[[X]],
+//       GATHER:     bitwise = #bit.bitwise<"and">, k = 1152 : i64
+//  GATHER-SAME:     window = array<i64: 5, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>
 
 // ±1 has no 0: what the taps inside the image add up to depends on the filter and on which of nine ways the window lies.
 
@@ -22,7 +32,8 @@
 //       CHECK:     ^bb0(%[[ROW:.*]]: index, %[[COL:.*]]: index):
 //       CHECK:     %[[ACC:.*]] = "bit.plane_product"
 //       CHECK:     memref.load %[[SUMS]][%[[ROW]]]
-// CHECK-COUNT-9:   memref.load %[[EDGES]][%{{.*}}, %[[COL]]]
+//       CHECK:     %[[CLASS:.*]] = "bit.window_class"(%[[ROW]]) {window = array<i64: 5, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>}
+//       CHECK:     memref.load %[[EDGES]][%[[CLASS]], %[[COL]]]
 //       CHECK:     memref.load %[[OLD]][%[[ROW]], %[[COL]]] : memref<60x8xi32>
 //       CHECK:     bitwise = #bit.bitwise<"and">, k = 1152 : i64
 !images = tensor<2x5x6x40xi1, #bit.encoding<"bipolar">>
@@ -45,7 +56,8 @@ func.func @signs(%x: !images, %w: !filters, %old: tensor<2x5x6x8xi32>) -> tensor
 //       CHECK:   %[[HSUMS:.*]] = memref.alloc() : memref<18xi32>
 //       CHECK:   "bit.plane_matmul"(%{{.*}}, %{{.*}}, %[[HIDDEN]], %[[HSUMS]])
 //   CHECK-NOT:   bit.plane_edge_sums
-//       CHECK:   "bit.plane_patches"(%[[HIDDEN]], %[[HSUMS]]
+//       CHECK:   "bit.plane_patches"(%[[HIDDEN]]
+//       CHECK:   "bit.plane_patch_sums"(%[[HSUMS]]
 !codes = tensor<2x3x3x16xi2, #bit.encoding<"u2">>
 func.func @layers(%x: tensor<2x5x5x8xi1, #bit.encoding<"u1">>, %w: tensor<16x3x3x8xi1, #bit.encoding<"bipolar">>,
                   %v: tensor<4x3x3x16xi1, #bit.encoding<"bipolar">>) -> tensor<2x1x1x4xi32> {

@@ -174,7 +174,7 @@ def test_a_workload_comes_back_from_json() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"kind": "sort"}, "kind must be matmul or search, but is 'sort'"),
+        ({"kind": "sort"}, "kind must be one of matmul, search, conv2d, but is 'sort'"),
         ({"kind": "search"}, "a search has no result 'i32'"),
         ({"out": "best3"}, "a matmul has no result 'best3'"),
         ({"kind": "search", "out": "i64"}, "a search has no result 'i64': those of searches are best1"),

@@ -14,6 +14,7 @@ import pytest
 from fake_driver import MEMORY, Status
 
 from bitmlir.dialects.errors import BundleError, DeviceError, InputError, ShapeError
+from bitmlir.dialects.window import Axis, Window
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.cuda import CudaProgram, Device, DeviceArray, choose_image
 from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, TensorMap, Value
@@ -72,6 +73,22 @@ def test_a_tensor_map_has_as_many_dimensions_as_its_box(fake, shape, box, sizes,
     CudaProgram(Bundle(plan, BUNDLE.stages)).run({"x": DeviceArray.from_numpy(X)})
     (made,) = fake.maps
     assert (made["sizes"], made["strides"], made["box"]) == (sizes, strides, list(box))
+
+
+def test_a_tensor_map_with_a_window_describes_images(fake):
+    window = Window(Axis(5, 3, 2, 1, 0), Axis(6, 2, 1, 0, 2, dilation=3))
+    launch = Launch("boxes", (1, 1, 1), (384, 1, 1), 0, (TensorMap("s", (4, 64), window), "y"))
+    buffers = (*PLAN.buffers[:2], Buffer("s", "i32", (2, 90, 12)))  # three images in two planes
+    plan = dataclasses.replace(PLAN, buffers=buffers, steps=(launch,))
+    assert Plan.from_json(plan.to_json()) == plan
+    CudaProgram(Bundle(plan, BUNDLE.stages)).run({"x": DeviceArray.from_numpy(X)})
+    (made,) = fake.maps
+    assert made["sizes"] == [12, 6, 5, 6]
+    assert made["strides"] == [12 * 4, 6 * 12 * 4, 5 * 6 * 12 * 4]
+    # The first tap lies between a corner before the image and one that lets the last tap reach the padding's end.
+    assert (made["lower"], made["upper"]) == ([0, -1], [2 - 3, 0 - 2])
+    assert (made["box"], made["steps"]) == ([4, 64], [1, 1, 2, 1])
+    assert made["swizzle"] == fake.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_NONE.value
 
 
 def test_an_array_on_the_device_is_reshaped_in_place(fake):

@@ -47,7 +47,7 @@ def test_every_element_is_exact_in_gpu_kernels(case: str, encoding: str, target:
     np.testing.assert_array_equal(unpack(result), expected)
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS[:-1])
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_the_largest_of_every_pair_of_numbers_is_taken(encoding: str) -> None:
     e = Encoding.parse(encoding)
     numbers = range(e.minimum, e.maximum + 1, e.scale)
