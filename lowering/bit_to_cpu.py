@@ -15,7 +15,7 @@ from bitmlir.lowering.cpu.patches import build_edge_sums_kernel, build_patch_sum
 from bitmlir.lowering.cpu.pool import build_pool_kernel
 from bitmlir.lowering.cpu.product import build_product_kernel
 from bitmlir.lowering.cpu.top import build_ranks_kernel
-from bitmlir.lowering.passes import Pass
+from bitmlir.lowering.passes import Pass, fail
 
 __all__ = ["BitToCpu"]
 
@@ -62,6 +62,8 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
         return build_edge_sums_kernel(name, op)
     if isinstance(op, bit.PlanePoolOp):
         return build_pool_kernel(name, op)
+    if op.window is not None:
+        fail(op, "kernels for the CPU cannot gather what a window sees: run bit-decompose for the CPU")
     return build_product_kernel(name, op)
 
 

@@ -27,7 +27,7 @@ from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.resident_tile import ResidentTile, resident_placement, row_chunks
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
-from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, wgmma_placement
+from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, cleared, stationary_blocks, wgmma_placement
 from bitmlir.lowering.instructions import LANES, wgmma
 from bitmlir.lowering.machines import MACHINES, Machine
 from bitmlir.lowering.passes import fail
@@ -149,6 +149,11 @@ _PLANE_CLOCKS = 6.0  # on each further accumulator, of planes side by side
 _SEARCH_CLOCKS, _LIST_CLOCKS = 20.0, 7.6  # on a score, nearly all of which are passed over, and for each further place
 _SHARED_LINE_COST = (0.08, 0.45)  # of the time: tiles that share cache lines of the result, if they alternate, too
 
+# Clocks of TMA for a row that all blocks read at once and that does not begin at a line, by the bytes that divide its
+# length; and for a row of a piece of what a window sees. What it costs that parts of rows lie in two lines each.
+_HOT_CLOCKS, _PIECE_CLOCKS = {16: 30.0, 32: 15.0, 64: 4.0}, 2.0
+_TWO_LINES = 1.7
+
 # The share of its rate that mma.sync reaches at most, and with each warp that multiplies: others fetch fragments.
 _BUSY, _BUSY_WARP = 0.85, 0.1
 _SHARED_SHARE = 0.87  # of shared memory's rate, that ldmatrix and the copies reach together
@@ -255,7 +260,7 @@ class CostModel:
         together = math.fsum(limit**_SHARPNESS for limit in (own, *limits.values())) ** (1 / _SHARPNESS)
         together += _DRAWN_SHARE * schedule.drawn / machine.memory_bytes_per_second
         together *= schedule.slowdown
-        clearing = self._clearing
+        clearing = self._clearing(tile)
         before = {"launch": machine.launch_seconds} | ({"clearing": clearing} if clearing else {})
         parts = before | {"start": start, "main loop": main, "storing": storing}
         return Estimate(
@@ -274,10 +279,9 @@ class CostModel:
             waves=schedule.waves,
         )
 
-    @property
-    def _clearing(self) -> float:
+    def _clearing(self, tile: Tile) -> float:
         """Seconds that clearing memory before the launch takes: by a kernel where launches overlap, or a memset."""
-        if not self.problem.zeroed:
+        if not (cleared(self.problem, tile) if isinstance(tile, WgmmaTile) else self.problem.zeroed):
             return 0.0
         return _ZEROING_SECONDS if self.problem.target.overlaps_launches else self.machine.memset_seconds
 
@@ -308,14 +312,26 @@ class CostModel:
         columns, groups, mma = tile.instruction_columns, tile.rows // GROUP_ROWS, wgmma(tile.instruction_columns)
         depth = ceil_div(min(problem.k, TILE_BITS), mma.k) * mma.k  # of a step
         read_shared = (tile.rows + groups * columns) * depth // 8  # each warp group reads all columns
-        filled = (tile.rows + columns) * problem.swizzle
-        from_l2 = (tile.rows + columns // tile.cluster) * problem.swizzle
+        brought = 0 if tile.stationary else columns  # columns of each step
+        filled = (tile.rows + brought) * problem.swizzle
+        from_l2 = (tile.rows + brought // tile.cluster) * problem.swizzle
         paces = {
             "matrix unit": 2 * tile.rows * columns * depth / self._multiprocessor_operations,
             "shared memory": (read_shared + filled) / (machine.shared_bytes_per_clock * clock),
             "link to L2": from_l2 / (machine.l2_bytes_per_clock * clock),
             "latency": machine.latency_seconds / (tile.stages - 1),
         }
+        if brought:
+            lines = _TWO_LINES if problem.row_bytes > _LINE_BYTES and problem.row_bytes % _LINE_BYTES else 1.0
+            paces["link to L2"] = paces["link to L2"] * lines + self._hot_clocks(brought, place) / clock
+        if problem.window is not None:
+            paces["gathering"] = self._piece_clocks(tile.rows) / clock
+        start = None
+        if tile.stationary:
+            for name in ("matrix unit", "shared memory"):  # K ends where it does
+                paces[name] *= problem.row_bytes / (ceil_div(problem.k, TILE_BITS) * problem.swizzle)
+            stays = math.prod(stationary_blocks(problem)) * columns * problem.swizzle
+            start = machine.start_seconds + stays / (machine.l2_bytes_per_clock * clock)
         paced_by = max(paces, key=lambda name: paces[name])
         elements = tile.rows * tile.columns // GROUP_THREADS  # of a thread; the groups that share a tile take turns
         store = elements * (self.store_clocks(tile.columns) + _PLANE_CLOCKS * (tile.planes - 1)) / clock
@@ -335,7 +351,19 @@ class CostModel:
             l2_bytes=place.tiles * tile.blocks * steps * from_l2,
             drawn=waves * self._drawn_by(tile, place),
             slowdown=1 + _CLUSTER_COST * (tile.blocks > 1) + self._line_cost(tile),
+            start=start,
         )
+
+    def _hot_clocks(self, columns: int, place: Placement) -> float:
+        """Clocks of a step in which blocks wait for rows of the columns' operand that others read at the same time."""
+        whole = math.gcd(self.problem.row_bytes, _LINE_BYTES)
+        together = place.clusters / place.across / self.problem.target.multiprocessors
+        return columns * _HOT_CLOCKS.get(whole, 0.0) * together
+
+    def _piece_clocks(self, rows: int) -> float:
+        """Clocks of a step in which TMA gathers what a window sees, row by row of a piece."""
+        pieces = self.problem.row_bytes / self.problem.piece_bytes / ceil_div(self.problem.k, TILE_BITS)
+        return pieces * rows * _PIECE_CLOCKS
 
     def _line_cost(self, tile: WgmmaTile) -> float:
         """The share of its time that a kernel loses where neighbouring tiles write to the same cache lines."""

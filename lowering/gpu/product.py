@@ -128,7 +128,7 @@ class ProductProblem:
         return self.m if self.m % tile_rows else None
 
     def column_bound(self, tile_columns: int) -> int | None:
-        """The number of columns, if tiles reach past the last one."""
+        """The number of columns, if tiles that cover the padding, too, reach past the last one."""
         return self.n if ceil_div(self.covered_columns, tile_columns) * tile_columns != self.n else None
 
     @property

@@ -21,7 +21,7 @@ from bitmlir.lowering.vectors import vector_of
 
 __all__ = ["STAGED_TILES", "Staged", "Staging"]
 
-STAGED_TILES = 2  # how many tiles' values lie in shared memory
+STAGED_TILES = 2  # how many tiles' values lie in shared memory, for tiles of some length
 
 _ALIGNMENT = 16
 

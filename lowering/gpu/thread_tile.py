@@ -63,7 +63,8 @@ class ThreadTile:
     them, else None; of a group of rows, `row_bound` is where it ends. `matrix` is the number of the matrix in a batch,
     or of the group, if there are such. `read_staged` reads what was computed before, if it was; `bulk` stores plain
     results by TMA. So many column slots lie `side_by_side`, and are stored at once. Threads outside `finishes` have
-    multiplied for others, and store nothing.
+    multiplied for others, and store nothing. So many words of zeros pad a packed row behind this part of the tile, if
+    the condition holds. Where a row `is_whole` in the tile, its sum is stored, and else added to what others add.
     """
 
     op: bit.PlaneProduct
@@ -82,6 +83,8 @@ class ThreadTile:
     bulk: BulkStore | None = None
     side_by_side: int = 1
     finishes: Scalar | None = None
+    padding: tuple[int, Scalar | None] = (0, None)
+    is_whole: bool = False
     read_staged: Callable[[ir.Value, str, int], ir.Value | None] = lambda *_: None
 
     @property
@@ -311,9 +314,18 @@ class ThreadTile:
             ones = self._store_word(self._scatter(list(bits), operator.or_), held, encoding)
             for r in sorted({word.row for word in held}):
                 sums[r] = sums[r] + self._where([word.row == r for word in held], ones)
+        number, ends = self.padding
+        if number:
+            if_then(ends, lambda: self._store_padding(range(words, words + number), encoding))
         for first in range(0, self.row_slots, LANES_PER_ROW):
             rows = range(first, min(first + LANES_PER_ROW, self.row_slots))
             self._add_sums(rows, self._scatter([sums[r] for r in rows], operator.add))
+
+    def _store_padding(self, words: range, encoding: Encoding) -> None:
+        places = itertools.product(range(self.row_slots), range(encoding.bits), words)
+        remaining = (_Word(r, plane, w) for r, plane, w in places)
+        while held := list(itertools.islice(remaining, LANES_PER_ROW)):
+            self._store_word(const(0), held, encoding)
 
     def _codes(self, elements: Elements, r: int, w: int) -> ir.Value:
         """This lane's codes in word w, a byte each: its first columns in every group of eight, and its second."""
@@ -396,12 +408,15 @@ class ThreadTile:
         return select(first < self.column_bound, partly, const(0))
 
     def _add_sums(self, rows: Sequence[int], sums: Scalar) -> None:
-        """Add the lane's sum to that of rows[lane]."""
+        """Add the lane's sum to that of rows[lane], or make it that."""
         row = self.first_row + self._of_lane([self.row_offsets[r] for r in rows])
         address = offset(self.pointers[self.op.out_sums], (row + self._rows_before).to_i64() * _WORD_BYTES, GLOBAL)
         add, relaxed = llvm.AtomicBinOp.add, llvm.AtomicOrdering.monotonic
         guard = _both(self._holds_one(rows), self._has_row(row))
-        if_then(guard, lambda: llvm.atomicrmw(add, address, sums.value, relaxed))
+        if self.is_whole:
+            if_then(guard, lambda: store(sums.value, address, _WORD_BYTES))
+        else:
+            if_then(guard, lambda: llvm.atomicrmw(add, address, sums.value, relaxed))
 
 
 def group_pairs(registers: Sequence[ir.Value], slots: Sequence[tuple[int, int]]) -> Grid:

@@ -30,6 +30,7 @@ from bitmlir.lowering.gpu.wgmma_tile import (
     SharedLayout,
     WgmmaTile,
     stackable,
+    stationary_blocks,
     wgmma_placement,
 )
 from bitmlir.lowering.instructions import WGMMA_COLUMNS
@@ -247,6 +248,8 @@ def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
         return "clusters need dense operands, sides as they are, and columns that divide into parts of 8"
     if tile.split > 1 and (fault := _split_fault(problem, tile, sparse)):
         return fault
+    if tile.stationary and (fault := _stationary_fault(problem, tile, sparse)):
+        return fault
     needed, room = SharedLayout.of(problem, tile).bytes, problem.target.shared_bytes
     if needed > room:
         return f"{needed} bytes of shared memory are needed, but a block has {room}"
@@ -265,6 +268,24 @@ def _split_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) -> str 
         return (
             "K is split where the result has no more tiles than there are clusters of blocks at once: use larger tiles"
         )
+    return None
+
+
+_MOST_COLUMNS, _MOST_STEPS = 8, 40  # of tiles, side by side, and of products of a tile, which are unrolled
+
+
+def _stationary_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) -> str | None:
+    """Why the columns' operand cannot stay in shared memory."""
+    if sparse or problem.groups is not None or problem.is_batch or isinstance(problem.op, bit.PlaneSearchOp):
+        return "the columns' operand stays for dense products of two matrices alone"
+    if tile.swapped or tile.blocks > 1 or tile.band > 1:
+        return "the columns' operand stays on sides as they are, without clusters, bands and splitting of K"
+    place = wgmma_placement(problem, tile)
+    if place.across > _MOST_COLUMNS or not place.is_persistent:
+        return f"the columns' operand stays where blocks have several tiles, side by side no more than {_MOST_COLUMNS}"
+    _, blocks = stationary_blocks(problem)
+    if sum(len(chain.pairs) for chain in problem.chains) * blocks > _MOST_STEPS:
+        return f"the columns' operand stays for products of up to {_MOST_STEPS} steps"
     return None
 
 
@@ -320,7 +341,7 @@ def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
             place = wgmma_placement(problem, tile)
             if tile.alternate and place.tiles <= place.clusters:
                 continue  # a block has a single tile
-            bands = (1,) if tile.swapped else _BANDS
+            bands = (1,) if tile.swapped or tile.stationary else _BANDS
             for band in (band for band in bands if band == 1 or band < 2 * place.down):
                 yield dataclasses.replace(tile, band=band)
 
@@ -335,6 +356,10 @@ def _wgmma_shapes(problem: ProductProblem) -> Iterator[WgmmaTile]:
                     ((64, True), (128, False), (192, False), (64, False)), (1, 2)
                 )
                 if rows == GROUP_ROWS or rows * cluster < 2 * problem.m
+            )
+            yield from (
+                WgmmaTile(rows, columns, 2, alternate=alternate, stationary=True)
+                for rows, alternate in ((64, True), (128, False), (64, False))
             )
         if problem.window is not None:
             continue

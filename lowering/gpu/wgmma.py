@@ -24,6 +24,7 @@ Source: PTX ISA, sections on wgmma.mma_async (matrix descriptor, register fragme
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -55,9 +56,8 @@ from bitmlir.lowering.gpu.memory import (
     thread_index,
 )
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, Link, ProductProblem, continued, for_each_link
-from bitmlir.lowering.gpu.ring import Position, Ring, Turns
+from bitmlir.lowering.gpu.ring import Position, Ring, Turns, wait_for_phase
 from bitmlir.lowering.gpu.split import PartialSums
-from bitmlir.lowering.gpu.staging import STAGED_TILES
 from bitmlir.lowering.gpu.steps import Steps
 from bitmlir.lowering.gpu.thread_tile import PAIR, ThreadTile, group_pairs, ungroup_pairs
 from bitmlir.lowering.gpu.warp_group import (
@@ -75,7 +75,10 @@ from bitmlir.lowering.gpu.wgmma_tile import (
     SharedLayout,
     StageSide,
     WgmmaTile,
+    cleared,
+    padding_words,
     stage_sides,
+    stationary_blocks,
     stores_in_bulk,
     wgmma_placement,
 )
@@ -112,9 +115,8 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
     with ir.InsertionPoint(module):
         kernel_function(name, tile.threads, arguments, boxes, emit, tile.blocks)
     grid, persistent = (place.tiles * tile.blocks, 1, 1), 1 if place.is_persistent else None
-    return Kernel(
-        name, grid, tile.threads, layout.bytes, arguments, boxes, problem.zeroed, True, persistent, tile.blocks
-    )
+    zeroed = cleared(problem, tile)
+    return Kernel(name, grid, tile.threads, layout.bytes, arguments, boxes, zeroed, True, persistent, tile.blocks)
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,10 @@ class _Emitter:
         warps, registers = tile.multiplying_warps, tile.accumulators
         self.partial_sums = PartialSums(self.shared, layout.partial_sums, tile.split, warps, registers)
         self.staging = layout.staging
-        self.staged_ring = Ring(self.shared, layout.staged_ring, STAGED_TILES, _STAGERS, tile.sharers * GROUP_THREADS)
+        self.staged_ring = Ring(
+            self.shared, layout.staged_ring, tile.staged_tiles, _STAGERS, tile.sharers * GROUP_THREADS
+        )
+        self.stays = offset(self.shared, layout.stays_barrier, SHARED)  # which says that what stays is there
 
     def emit(self) -> None:
         registers = self.tile.registers
@@ -196,6 +201,8 @@ class _Emitter:
             self.ring.initialise()
             nvvm.mbarrier_init(offset(self.shared, self.layout.nothing, SHARED), const(self.ring.readers).value)
             self.turns.initialise()
+            if self.tile.stationary:
+                nvvm.mbarrier_init(self.stays, const(1).value)
             if self.staging.values:
                 self.staged_ring.initialise()
             if self.tile.split > 1:
@@ -217,6 +224,9 @@ class _Emitter:
         tile, place = self.tile, self.place
         cluster = block_index() // tile.blocks
         stride, staged_first = place.stride(tile.blocks), first
+        if tile.stationary:  # tiles of one column; blocks that are too many for that have none
+            stride = stride // place.across * place.across
+            cluster = select(cluster < stride, cluster, self.dealing.count())
         if alternate:  # the second group begins with the second tile
             second = self.group.equals(1)
             skipped = self._skip(self._tile(cluster), first)
@@ -265,7 +275,25 @@ class _Emitter:
 
     # --- producer ---
 
+    def _bring_what_stays(self) -> None:
+        """Bring the columns' operand of all the block's tiles: plane after plane, K block after K block."""
+        planes, blocks = stationary_blocks(self.problem)
+        _, side = stage_sides(self.problem, self.tile)
+        nvvm.mbarrier_arrive_expect_tx(None, self.stays, const(planes * blocks * side.copied_bytes).value)
+        first = self._tile(block_index() % self.place.across)
+
+        def bring(number: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
+            start = number * (self.tile.columns * side.row_bytes) + self.layout.stays
+            plane = number // blocks
+            self._copy_side(side, self.stays, start, first.place, [plane, plane], number % blocks, first.across)
+            return carried
+
+        for_loop(const(0), const(planes * blocks), const(1), [], bring)
+
     def _produce(self) -> None:
+        if self.tile.stationary:
+            self._bring_what_stays()
+
         def produce_tile(tile: _OutputTile, progress: _Progress) -> Position:
             at = progress.ring
             for chain in self.chains:
@@ -288,7 +316,9 @@ class _Emitter:
         self.ring.wait_empty(at)
         rows, columns = stage_sides(self.problem, self.tile)
         pieces = self._pieces_left(rows, block)
-        copied = pieces * rows.copied_bytes + columns.copied_bytes * self.tile.cluster
+        copied = pieces * rows.copied_bytes
+        if not self.tile.stationary:
+            copied = copied + columns.copied_bytes * self.tile.cluster
         nvvm.mbarrier_arrive_expect_tx(None, full, (const(copied) if isinstance(copied, int) else copied).value)
         first = self.rank * columns.rows if self.tile.cluster > 1 else const(0)  # of this block's part
         everyone = const((1 << self.tile.cluster) - 1, i16()).value if self.tile.cluster > 1 else None
@@ -297,6 +327,8 @@ class _Emitter:
             self._copy_side(rows, full, start, tile.place, planes, block, tile.down)
         else:
             self._gather(self.problem.window, rows, full, start, planes[rows.operand], block, pieces, tile.down)
+        if self.tile.stationary:
+            return
         start = start + first * columns.row_bytes + self.tile.rows * BLOCK_BYTES
         self._copy_side(columns, full, start, tile.place, planes, block, tile.across + first, everyone)
 
@@ -417,14 +449,23 @@ class _Emitter:
             tile.across,
             self.thread % LANES_PER_ROW,
             self.problem.row_bound(bounds[0]) if tile.place.end_row is None else tile.place.end_row,
-            self.problem.column_bound(bounds[1]),
+            self.problem.n if self.problem.n % bounds[1] else None,
             tile.place.number,
             paired=self.tile.axis("columns"),
+            padding=(padding_words(self.problem, self.tile), self._ends_rows(tile)),
+            is_whole=not cleared(self.problem, self.tile),
         )
+
+    def _ends_rows(self, tile: _OutputTile) -> Scalar | None:
+        """Whether a tile has the last columns; None if all do."""
+        last = self.place.across - 1
+        return None if last == 0 else tile.across.equals(last * self.tile.columns)
 
     # --- consumers ---
 
     def _consume(self) -> None:
+        if self.tile.stationary:
+            wait_for_phase(self.stays, const(0))
         self._for_each_tile(self.ring.reading(), self._consume_tile, self.tile.alternate)
 
     def _consume_tile(self, tile: _OutputTile, progress: _Progress) -> Position:
@@ -494,6 +535,8 @@ class _Emitter:
 
     def _multiply(self, chain: Chain, acc: Grid | None, tile: _OutputTile, at: Position) -> tuple[Grid, Position]:
         """The chain's products on top of acc; the accumulators travel as one struct of registers."""
+        if self.tile.stationary:
+            return self._multiply_stationary(chain, acc, at)
         steps = self._steps(chain, tile)
         last_chain = self.tile.alternate and chain == self.chains[-1]
         address = Scalar(llvm.ptrtoint(i32(), self.shared))
@@ -508,10 +551,7 @@ class _Emitter:
             rhs = descriptor(start + self.tile.rows * BLOCK_BYTES, swizzle)
             nvvm.wgmma_fence_aligned()
             for k in range(0, min(TILE_BITS, self.problem.k), self.mma.k):
-                at_k = k // 8
-                before_pieces, within = at_k // piece * (self.tile.rows * piece), at_k % piece
-                # Descriptors count units of 16 bytes.
-                units = (before_pieces + within >> 4, at_k >> 4)
+                units = self._lhs_units(k // 8), k // 8 >> 4
                 accumulators = issue_wgmma(self.mma, accumulators, lhs + units[0], rhs + units[1])
             nvvm.wgmma_commit_group_sync_aligned()
             wait_for_groups(1)  # the step before is done, so its stage can be filled again
@@ -548,6 +588,54 @@ class _Emitter:
         if self.tile.split > 1:
             registers = self.partial_sums.add_up(registers, self.rank, self._warp, self.thread % LANES)
         return group_pairs(registers, slots), Position.of(carried)
+
+    def _multiply_stationary(self, chain: Chain, acc: Grid | None, at: Position) -> tuple[Grid, Position]:
+        """As `_multiply`, where the columns' operand stays: its place is known for every step, and so is K's end."""
+        swizzle, piece = self.problem.swizzle, self.problem.piece_bytes
+        address, slots = Scalar(llvm.ptrtoint(i32(), self.shared)), self.mma.accumulator.slots
+        _, blocks = stationary_blocks(self.problem)
+        part = const(0) if self.tile.alternate else self.group * (self.mma.m * piece)
+        accumulators = llvm.mlir_zero(accumulator_type(self.mma))
+        if acc is not None:
+            accumulators = join_registers(self.mma, ungroup_pairs(acc, slots))
+        before: ir.Value | None = None
+
+        def finish() -> None:
+            nonlocal before
+            wait_for_groups(0)
+            if before is not None:
+                self._release(before)
+            before = None
+
+        for link in chain.links:
+            if (link.shift or link.negate) and (acc is not None or link is not chain.links[0]):
+                finish()
+                shift, negate = const(link.shift) if link.shift else None, const(1) if link.negate else None
+                accumulators = join_registers(
+                    self.mma, continued(split_registers(self.mma, accumulators), shift, negate)
+                )
+            for (_, plane), block in itertools.product(link.pairs, range(blocks)):
+                self.ring.wait_full(at)
+                stays = self.layout.stays + (plane * blocks + block) * self.tile.columns * swizzle
+                lhs = descriptor(address + at.stage * self.tile.stage_bytes + part, piece, self.tile.rows * piece)
+                rhs = descriptor(address + stays, swizzle)
+                nvvm.wgmma_fence_aligned()
+                for at_k in range(0, min(BLOCK_BYTES, self.problem.row_bytes - block * BLOCK_BYTES), self.mma.k // 8):
+                    accumulators = issue_wgmma(self.mma, accumulators, lhs + self._lhs_units(at_k), rhs + (at_k >> 4))
+                nvvm.wgmma_commit_group_sync_aligned()
+                if before is not None:
+                    wait_for_groups(1)
+                    self._release(before)
+                before, at = self.ring.empty(at.stage), self.ring.after(at)
+        if self.tile.alternate and chain == self.chains[-1]:
+            self._pass_turn()
+        finish()
+        return group_pairs(split_registers(self.mma, accumulators), slots), at
+
+    def _lhs_units(self, at_k: int) -> int:
+        """How far the rows' operand lies in a stage from so many bytes of K on, as descriptors count: by 16 bytes."""
+        piece = self.problem.piece_bytes
+        return (at_k // piece * (self.tile.rows * piece) + at_k % piece) >> 4
 
     @property
     def _warp(self) -> Scalar:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from bitmlir.dialects.layout import ceil_div
+from mlir import ir
+
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div, words_per_row
 from bitmlir.lowering.elements import Chain, is_zero
 from bitmlir.lowering.gpu.bulk_store import BulkStore
 from bitmlir.lowering.gpu.matrices import Placement
@@ -22,8 +25,11 @@ __all__ = [
     "SharedLayout",
     "StageSide",
     "WgmmaTile",
+    "cleared",
+    "padding_words",
     "stackable",
     "stage_sides",
+    "stationary_blocks",
     "stores_in_bulk",
     "wgmma_placement",
 ]
@@ -48,6 +54,8 @@ class WgmmaTile:
     planes: planes of the columns' operand that lie side by side, so that what the rows' operand brings is used for all
         at once.
     split: blocks that share a tile, each multiplying its part of K.
+    stationary: the columns' operand stays in shared memory. A block brings all of it that its tiles need before the
+        first of them, and takes tiles of one column; stages have the rows' operand alone.
     """
 
     rows: int
@@ -59,6 +67,7 @@ class WgmmaTile:
     swapped: bool = False
     planes: int = 1
     split: int = 1
+    stationary: bool = False
 
     @property
     def blocks(self) -> int:
@@ -103,7 +112,12 @@ class WgmmaTile:
     @property
     def stage_bytes(self) -> int:
         """Bytes of shared memory that one stage takes."""
-        return (self.rows + self.instruction_columns) * BLOCK_BYTES
+        return (self.rows + (0 if self.stationary else self.instruction_columns)) * BLOCK_BYTES
+
+    @property
+    def staged_tiles(self) -> int:
+        """How many tiles' staged values lie in shared memory: short tiles would wait for those of the next."""
+        return 2 * STAGED_TILES if self.stationary else STAGED_TILES
 
     @property
     def registers(self) -> tuple[int, int] | None:
@@ -174,15 +188,35 @@ def stage_sides(problem: ProductProblem, tile: WgmmaTile) -> tuple[StageSide, St
 
 def wgmma_placement(problem: ProductProblem, tile: WgmmaTile) -> Placement:
     """Who takes which tile of a product: each cluster every so many."""
-    extent = (problem.covered_columns, problem.m) if tile.swapped else (problem.m, problem.covered_columns)
+    extent = (problem.n, problem.m) if tile.swapped else (problem.m, problem.n)
     size = (tile.rows * tile.cluster, tile.columns)
     return Placement.over(problem, extent, size, tile.band, problem.target.clusters_at_once(tile.blocks))
 
 
+def padding_words(problem: ProductProblem, tile: WgmmaTile) -> int:
+    """Words of a packed row behind its last tile of columns, which stores them, too: nothing but zeros."""
+    covered = wgmma_placement(problem, tile).across * tile.columns // BITS_PER_WORD
+    return max(0, words_per_row(problem.n) - covered) if problem.packed else 0
+
+
+def cleared(problem: ProductProblem, tile: WgmmaTile) -> tuple[ir.Value, ...]:
+    """Buffers that must be zero before the kernel runs: no row sums, if tiles have all columns."""
+    has_rows = problem.packed and wgmma_placement(problem, tile).across == 1
+    return () if has_rows and tile.split == 1 else problem.zeroed
+
+
+def stationary_blocks(problem: ProductProblem) -> tuple[int, int]:
+    """What stays in shared memory of the columns' operand: planes, and K blocks of each."""
+    return ir.MemRefType(problem.op.rhs.type).shape[0], ceil_div(problem.k, TILE_BITS)
+
+
 @dataclass(frozen=True)
 class SharedLayout:
-    """What lies where in a block's shared memory: the ring's stages, barriers, staged values, results on their way."""
+    """What lies where in a block's shared memory: the ring's stages, what stays there, barriers, staged values, results
+    on their way."""
 
+    stays: int
+    stays_barrier: int
     ring: int
     nothing: int
     turns: int
@@ -198,12 +232,15 @@ class SharedLayout:
         """The layout for a problem."""
         axes = {tile.axis("rows"): tile.rows, tile.axis("columns"): tile.columns}
         staging = Staging.of({axis: problem.loaded[axis] for axis in axes}, axes)
-        ring = tile.stages * tile.stage_bytes
+        stays = ring = tile.stages * tile.stage_bytes
+        if tile.stationary:
+            ring += math.prod(stationary_blocks(problem)) * tile.columns * problem.swizzle
         nothing = ring + Ring.bytes(tile.stages)
-        turns = nothing + BARRIER_BYTES
+        stays_barrier = nothing + BARRIER_BYTES
+        turns = stays_barrier + BARRIER_BYTES
         staged_ring = turns + Turns.bytes(tile.consumers)
-        staged = ceil_div(staged_ring + Ring.bytes(STAGED_TILES), 16) * 16
-        partial_sums = ceil_div(staged + STAGED_TILES * staging.stage_bytes, 16) * 16
+        staged = ceil_div(staged_ring + Ring.bytes(tile.staged_tiles), 16) * 16
+        partial_sums = ceil_div(staged + tile.staged_tiles * staging.stage_bytes, 16) * 16
         end = partial_sums
         if tile.split > 1:
             end += PartialSums.bytes(tile.split, tile.multiplying_warps, tile.accumulators)
@@ -212,7 +249,9 @@ class SharedLayout:
             # Groups that share a tile store in turn, from the same buffers.
             groups = tile.consumers if tile.alternate else 1
             end = results + groups * GROUP_WARPS * BulkStore.BYTES
-        return SharedLayout(ring, nothing, turns, staged_ring, staged, partial_sums, results, end, staging)
+        return SharedLayout(
+            stays, stays_barrier, ring, nothing, turns, staged_ring, staged, partial_sums, results, end, staging
+        )
 
 
 def stores_in_bulk(problem: ProductProblem, tile: WgmmaTile) -> bool:

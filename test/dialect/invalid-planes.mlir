@@ -337,3 +337,100 @@ func.func @rows(%x: memref<1x9000000000x4xi32>, %w: memref<1x8x4xi32>, %out: mem
     : (memref<1x9000000000x4xi32>, memref<1x8x4xi32>, memref<9000000000x8xi32>) -> ()
   return
 }
+
+// -----
+
+func.func @whole_images(%x: memref<1x70x8xi32>, %w: memref<1x8x72xi32>, %out: memref<72x8xi32>) {
+  // expected-error @below {{lhs must have whole images of 36 pixels, but have 70 rows}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    gpu.yield %zero : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 2304 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+      window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x70x8xi32>, memref<1x8x72xi32>, memref<72x8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @patch_bits(%x: memref<1x72x8xi32>, %w: memref<1x8x72xi32>, %out: memref<72x8xi32>) {
+  // expected-error @below {{k must be the 2304 bits of a patch of 9 taps, but is 2300}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    gpu.yield %zero : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 2300 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+      window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x72x8xi32>, memref<1x8x72xi32>, memref<72x8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @window_by_xor(%x: memref<1x72x8xi32>, %w: memref<1x8x72xi32>, %out: memref<72x8xi32>) {
+  // expected-error @below {{a product with a window has the bit operation "and" and no tile bitmaps}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    gpu.yield %zero : i32
+  }) {bitwise = #bit.bitwise<"xor">, k = 2304 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+      window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x72x8xi32>, memref<1x8x72xi32>, memref<72x8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @class_of_a_column(%x: memref<1x72x8xi32>, %w: memref<1x8x8xi32>, %out: memref<72x8xi32>, %edges: memref<9x8xi32>) {
+  // expected-error @below {{bit.window_class must be asked for the row}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %class = "bit.window_class"(%col) {window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (index) -> index
+    %edge = memref.load %edges[%class, %col] : memref<9x8xi32>
+    gpu.yield %edge : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>}
+    : (memref<1x72x8xi32>, memref<1x8x8xi32>, memref<72x8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @classes(%x: memref<1x72x8xi32>, %w: memref<1x8x8xi32>, %out: memref<72x8xi32>, %edges: memref<8x8xi32>) {
+  // expected-error @below {{memref.load in its region reads memref<8x8xi32> by the class, of which there are 9}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %class = "bit.window_class"(%row) {window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (index) -> index
+    %edge = memref.load %edges[%class, %col] : memref<8x8xi32>
+    gpu.yield %edge : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>}
+    : (memref<1x72x8xi32>, memref<1x8x8xi32>, memref<72x8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @places(%x: memref<1x70x8xi32>, %w: memref<1x8x8xi32>, %out: memref<70x8xi32>, %edges: memref<9x8xi32>) {
+  // expected-error @below {{bit.window_class in its region has a window whose places are not those of 70 rows}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %class = "bit.window_class"(%row) {window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (index) -> index
+    %edge = memref.load %edges[%class, %col] : memref<9x8xi32>
+    gpu.yield %edge : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>}
+    : (memref<1x70x8xi32>, memref<1x8x8xi32>, memref<70x8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @wide_window(%x: memref<1x72x8xi32>) {
+  // expected-error @below {{TMA reads windows with strides up to 8, but this one has 9 along the rows}}
+  %0 = "bit.tensor_map"(%x) {box = array<i64: 8, 64>, window = array<i64: 6, 3, 9, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x72x8xi32>) -> !llvm.ptr
+  return
+}
+
+// -----
+
+func.func @wide_piece(%x: memref<1x72x8xi32>) {
+  // expected-error @below {{box must be (words, places), words one of [4, 8] and places from 1 to 256, but is array<i64: 16, 64>}}
+  %0 = "bit.tensor_map"(%x) {box = array<i64: 16, 64>, window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x72x8xi32>) -> !llvm.ptr
+  return
+}

@@ -60,6 +60,27 @@ def test_every_tile_gathers_what_the_window_sees(case: str, tile: str) -> None:
     np.testing.assert_array_equal(result, expected)
 
 
+STAYING = {
+    "±1 to bits": Conv2dSpec(40, 15, 15, 64, 64, "bipolar", "bipolar", "bit", padding=1),
+    "bits of several tiles": Conv2dSpec(41, 15, 15, 200, 200, "bipolar", "bipolar", "bit", padding=1),
+    "codes, padded far": Conv2dSpec(40, 15, 15, 64, 40, "u2", "bipolar", "u2", padding=1, column_scale=True, relu=True),
+    "planes of both": Conv2dSpec(20, 29, 31, 256, 72, "u2", "i2", size=(2, 3), stride=(2, 1), residual="i16"),
+    "many K blocks": Conv2dSpec(200, 7, 7, 512, 64, "bipolar", "bipolar", padding=1),
+}
+
+
+@pytest.mark.parametrize("tile", ["rows=64,columns=64,stages=6,alternate", "rows=128,columns=32,stages=3"])
+@pytest.mark.parametrize("case", STAYING)
+def test_filters_may_stay_in_shared_memory(case: str, tile: str) -> None:
+    spec = STAYING[case]
+    bundle = lower_for_gpu(spec, "sm_90a", tile=f"{tile},stationary")
+    operands = random_operands(bundle.plan, seed=13)
+    (value,) = bundle.plan.results
+    result = run_on_gpu(bundle, operands.given)[value.name]
+    (expected,) = expected_results(bundle.plan, spec, operands.plain)
+    np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
+
+
 def test_device_arrays_go_in_and_come_out_as_images() -> None:
     torch = pytest.importorskip("torch")
     spec = Conv2dSpec(2, 6, 5, 40, 64, "bipolar", "bipolar", "bit", padding=1)

@@ -13,6 +13,7 @@ from mlir import ir
 
 from bitmlir import compiler, tuning
 from bitmlir.compiler import Spec
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
 from bitmlir.lowering.choose_tiles import plane_products
@@ -258,6 +259,61 @@ def search(count: int, m: int = 1024) -> SearchSpec:
 def test_a_search_needs_registers_for_its_lists(count: int, target: str, text: str, fault: str | None) -> None:
     given = problem(search(count), target)
     assert fault_of(given, make_tile(given.target, parse_fields(text))) == fault
+
+
+LONG = MatmulSpec(20000, 64, 1152, "u2", "bipolar", "bit")
+
+
+@pytest.mark.parametrize(
+    ("spec", "text", "fault"),
+    [
+        (LONG, "rows=64,columns=64,stages=8,alternate,stationary", None),
+        (SMALL, "rows=64,columns=64,stages=8,stationary", "the columns' operand stays where blocks have several tiles"),
+        (LONG, "rows=64,columns=64,stages=8,band=4,stationary", "on sides as they are, without clusters, bands and"),
+        (LONG, "rows=64,columns=32,stages=8,cluster=2,stationary", "on sides as they are, without clusters, bands and"),
+        (
+            MatmulSpec(20000, 600, 100, "u1", "u1"),
+            "rows=64,columns=64,stages=4,stationary",
+            "where blocks have several tiles, side by side no more than 8",
+        ),
+        (
+            MatmulSpec(20000, 64, 2000, "u8", "u8"),
+            "rows=64,columns=64,stages=2,stationary",
+            "stays for products of up to 40 steps",
+        ),
+        (
+            MatmulSpec(20000, 64, 100, "u1", "u1", batch=2),
+            "rows=64,columns=64,stages=2,stationary",
+            "stays for dense products of two matrices alone",
+        ),
+        (Conv2dSpec(9, 9, 9, 64, 8, "u1", "u1"), "rows=64,columns=8,stages=2", None),
+        (
+            Conv2dSpec(9, 9, 9, 64, 8, "u1", "u1"),
+            "rows=64,columns=8,stages=2,swapped",
+            "what a window sees needs sides as they are and no clusters",
+        ),
+        (
+            Conv2dSpec(9, 9, 9, 64, 8, "u1", "u1"),
+            "rows=16,columns=8,warp_rows=16,warp_columns=8",
+            "searches, windows, groups of rows and bitmaps need a tile with stages",
+        ),
+    ],
+)
+def test_what_stays_and_what_is_gathered_has_rules(spec: Spec, text: str, fault: str | None) -> None:
+    given = problem(spec)
+    found = fault_of(given, make_tile(given.target, parse_fields(text)))
+    assert found is None if fault is None else fault in (found or "")
+
+
+def test_short_rows_against_few_columns_are_brought_once() -> None:
+    layer = problem(Conv2dSpec(64, 56, 56, 64, 64, "bipolar", "bipolar", "bit", padding=1))
+    for given in (layer, problem(LONG)):
+        tile = choose_tile(given)
+        assert isinstance(tile, WgmmaTile)
+        assert tile.stationary
+    estimate = CostModel(layer).estimate(choose_tile(layer))
+    assert estimate.paced_by == "gathering"
+    assert "clearing" not in estimate.parts
 
 
 @pytest.mark.parametrize("target", GPUS)
