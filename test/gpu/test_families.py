@@ -12,6 +12,7 @@ import pytest
 from support import lower_for_gpu, run_on_gpu
 
 from bitmlir import reference
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.formats.packed import Packed, unpack
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.pack_spec import PackSpec
@@ -22,7 +23,7 @@ from bitmlir.tools.check import expected_results, random_operands
 
 pytestmark = [pytest.mark.gpu, pytest.mark.sanitize]
 
-Spec = MatmulSpec | GroupedSpec | SearchSpec
+Spec = MatmulSpec | GroupedSpec | SearchSpec | Conv2dSpec
 
 SMALL, FEW_ROWS = (300, 200, 2100), (9, 300, 2100)
 MANY_TILES = (2300, 128, 1100)  # of 64 × 32: more than there are multiprocessors
@@ -42,6 +43,22 @@ FAMILIES: dict[str, tuple[str, Spec, str | None]] = {
     "wgmma-bitmaps": ("sm_90a", MatmulSpec(*SMALL, "u2", "i2", lhs_tiles=True, rhs_tiles=True), None),
     "wgmma-batch": ("sm_90a", MatmulSpec(70, 136, 1100, "u2", "i2", batch=3), None),
     "wgmma-groups": ("sm_90a", GroupedSpec(5, 300, 136, 1100, "u2", "i2", "bit"), None),
+    "wgmma-stationary": (
+        "sm_90a",
+        MatmulSpec(9001, 50, 1100, "u2", "i2", "bit"),
+        "rows=64,columns=64,stages=3,alternate,stationary",
+    ),
+    "wgmma-window": (
+        "sm_90a",
+        Conv2dSpec(3, 9, 11, 64, 40, "bipolar", "bipolar", "bit", padding=1, stride=2),
+        "rows=128,columns=64,stages=3",
+    ),
+    "wgmma-window-stationary": (
+        "sm_90a",
+        Conv2dSpec(40, 15, 15, 64, 100, "bipolar", "bipolar", padding=1),
+        "rows=128,columns=64,stages=3,stationary",
+    ),
+    "mma-patches": ("sm_90", Conv2dSpec(3, 9, 11, 64, 40, "bipolar", "u2", "bit", padding=1), None),
     "wgmma-search": ("sm_90a", SearchSpec(70, 1001, 1100, "bipolar", "bipolar", count=5), None),
     "mma-persistent": (
         "sm_90",

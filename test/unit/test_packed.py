@@ -270,7 +270,7 @@ def test_rows_are_regrouped_without_a_copy() -> None:
     with pytest.raises(ShapeError, match="or \\(images, height, width, channels\\)"):
         packed.reshape(3, 2, 2, 1)
     for wrong in (("3", 4), ((3, 4), 1), (3.0, 4), ((3.0, 4),)):
-        with pytest.raises(ShapeError, match=r"a packed matrix is reshaped to \(rows\), \(batch, rows\) or \(images, h"):
+        with pytest.raises(ShapeError, match=r"matrix is reshaped to \(rows\), \(batch, rows\) or \(images, h"):
             packed.reshape(*wrong)
 
 
