@@ -164,8 +164,8 @@ class PlanePoolOp(DialectOp):
 
 @dialect.op("window_class")
 class WindowClassOp(DialectOp):
-    """The number of the class (see `Window.classes`) that a place is of, in the body of a `bit.plane_matmul` whose rows
-    are the places of a window. A read may be indexed by it.
+    """The number of the class (see `Window.classes`) that a place is of, in the body of a product of planes whose rows
+    are the places of a window. A read there may be indexed by it.
 
     place: index, the body's row; result: index.
     """

@@ -14,7 +14,15 @@ from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import body_fault, count_fault, memref_fault, tile_fault, yield_fault
-from bitmlir.dialects.layout import BITS_PER_WORD, LARGEST_SIZE, SWIZZLES, ceil_div, tile_counts, words_per_row
+from bitmlir.dialects.layout import (
+    BITS_PER_WORD,
+    LARGEST_SIZE,
+    ROW_ALIGNMENT,
+    SWIZZLES,
+    ceil_div,
+    tile_counts,
+    words_per_row,
+)
 from bitmlir.dialects.ops import (
     Attr,
     DialectOp,
@@ -70,8 +78,8 @@ class PlaneMatmulOp(DialectOp):
     plain result. `tile`, if it is there, says how a GPU kernel divides the work: a dictionary of whole numbers and
     units with the fields of the target's kind of tile, such as {alternate, columns = 256 : i64, rows = 64 : i64, …}.
 
-    The body is a block (row: index, col: index) of `arith`, `math`, `memref.load` (at the row, the column or both) and
-    `bit.plane_product`: the plane schedule, the corrections and the epilogue in one.
+    The body is a block (row: index, col: index) of `arith`, `math`, `memref.load` (at the row, the column or both, or
+    the row's `bit.window_class`) and `bit.plane_product`: the plane schedule, the corrections and the epilogue in one.
 
     Of batches of B matrices, lhs, rhs, out and out_sums have a dimension B before that of the rows, and the body is a
     block (row, col, batch: index).
@@ -124,6 +132,8 @@ class PlaneMatmulOp(DialectOp):
         if fault := images_fault(self.lhs, attribute, "lhs"):
             return fault
         (_, rows, words), window = ir.MemRefType(self.lhs.type).shape, window_in(attribute)
+        if rows < 1 or words < 1 or words * BITS_PER_WORD % ROW_ALIGNMENT:
+            return f"lhs must have pixels of whole {ROW_ALIGNMENT} bits, but is {self.lhs.type}"
         k, whole = ir.IntegerAttr(self.attributes["k"]).value, window.taps * words * BITS_PER_WORD
         if k != whole:
             return f"k must be the {whole} bits of a patch of {window.taps} taps, but is {k}"
@@ -134,6 +144,8 @@ class PlaneMatmulOp(DialectOp):
         m, n = places_of(rows, window), ir.MemRefType(self.rhs.type).shape[1]
         if max(m, rows) > LARGEST_SIZE:
             return f"lhs must have at most {LARGEST_SIZE} pixels, and places for its window, but has {rows} and {m}"
+        if not 1 <= n <= LARGEST_SIZE:
+            return f"rhs must have 1 to {LARGEST_SIZE} rows, but has {n}"
         return _out_fault(self, (m,), n) or _body_fault(self, (m, n)) or _element_fault(self)
 
     def _tiles_fault(self, name: str, tiles: ir.Value | None, planes: int, rows: int, k: int) -> str | None:

@@ -66,10 +66,14 @@ class Axis:
 def _runs(axis: Axis) -> list[tuple[int, range]]:
     """The first place and the taps inside the image of each run of places that see the same taps."""
     inside = range(axis.taps)
-    # All taps lie inside from the first of these places to the second, if there are such: one run, however long.
+    # All taps lie inside from the first of these places to the second, if there are such, and none before the third and
+    # from the fourth on: one run each, however long.
     first = min(ceil_div(axis.before, axis.stride), axis.places)
     last = min(max(first, (axis.size + axis.before - axis.reach) // axis.stride + 1), axis.places)
-    places = [*range(first), *([first] if first < last else []), *range(last, axis.places)]
+    begin = min(max(0, ceil_div(axis.before - axis.reach + 1, axis.stride)), first)
+    end = max(min(ceil_div(axis.size + axis.before, axis.stride), axis.places), last)
+    places = [*range(min(begin, 1)), *range(begin, first), *range(first, last)[:1], *range(last, end)]
+    places += range(end, axis.places)[:1]
     taps = [(place, inside if first <= place < last else axis.taps_at(place)) for place in places]
     return [next(run) for _, run in itertools.groupby(taps, key=operator.itemgetter(1))]
 
@@ -109,7 +113,8 @@ class Window:
         """
         for name, axis in (("rows", self.rows), ("columns", self.columns)):
             if axis.before > 128 or not -128 <= axis.after - axis.reach + 1 <= 127 or axis.reach > 256:
-                return f"TMA reads windows that reach no farther than 128 places, but this one does along the {name}"
+                reach = f"{axis.before} before images and {axis.after} after, over {axis.reach}"
+                return f"TMA reads windows of up to 128 places outside images, but this has along the {name} {reach}"
             if axis.stride > 8:
                 return f"TMA reads windows with strides up to 8, but this one has {axis.stride} along the {name}"
         return None

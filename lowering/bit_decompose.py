@@ -354,13 +354,13 @@ class _Decomposition:
         lhs, rhs, window = self.values[op.lhs], self.values[op.rhs], op.window
         (filters, row_words), images = ir.MemRefType(rhs.planes.type).shape[1:], lhs.shape[0]
         places = images * math.prod(window.places)
-        if places * row_words * lhs.encoding.bits * (BITS_PER_WORD // 8) >= _MOST_PATCH_BYTES:
-            fail(op, "the patches of all images would take 8 GiB or more: take fewer images at a time")
         self._check_range(op, lhs, rhs, "and")
         attribute = bit.window_attribute(window)
         gathers = self.target.copy == "tma" and window.im2col_fault is None  # by itself, what the window sees
         patches = lhs.planes
         if not gathers:
+            if places * row_words * lhs.encoding.bits * (BITS_PER_WORD // 8) >= _MOST_PATCH_BYTES:
+                fail(op, "the patches of all images would take 8 GiB or more: take fewer images at a time")
             patches = memref.alloc(ir.MemRefType.get([lhs.encoding.bits, places, row_words], _i32()), [], [])
             bit.PlanePatchesOp(planes=lhs.planes, out=patches, window=attribute)
         sums = edges = None

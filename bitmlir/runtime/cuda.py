@@ -26,6 +26,7 @@ __all__ = ["BoundProgram", "CudaProgram", "Device", "DeviceArray", "Graph", "cho
 
 _logger = logging.getLogger("bitmlir")
 
+_LEAST_BLOCKS = 8  # of a persistent kernel, on however small a part of a device
 _ALIGNMENT = 16  # kernels load 16 bytes at a time, and tensor maps start at multiples of it
 
 _TENSOR_MAP_BYTES = 128
@@ -151,7 +152,8 @@ class CudaProgram:
     def _at_once(self, launch: Launch, persistent: int, kernel: Any) -> int:
         """How many clusters of a launch the device runs at once; only the driver knows where they find room."""
         if launch.cluster == ONE_BLOCK:
-            return persistent * self.device.sm_count
+            # Each column of tiles may need a block of its own; those that find no room run after others.
+            return max(persistent * self.device.sm_count, _LEAST_BLOCKS)
         return call("cuOccupancyMaxActiveClusters", kernel, _launch_config(launch, launch.grid))
 
 

@@ -135,7 +135,8 @@ class ThreadTile:
             return load(element, self._address(array, position))
         pair = vector_of(element, PAIR)
         # Pairs are aligned, and lie on one side of the matrix's edge, in rows of even length.
-        if by_pair[-1] and not any(by_pair[:-1]) and shape[-1] % PAIR == 0:
+        is_axis = isinstance(position[-1], tuple)
+        if by_pair[-1] and is_axis and not any(by_pair[:-1]) and shape[-1] % PAIR == 0:
             return load(pair, self._address(array, position), PAIR * element_bytes(element))
         elements = [load(element, self._address(array, position, lane)) for lane in range(PAIR)]
         return vector.from_elements(pair, elements)

@@ -271,7 +271,9 @@ def _split_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) -> str 
     return None
 
 
-_MOST_COLUMNS, _MOST_STEPS = 8, 40  # of tiles, side by side, and of products of a tile, which are unrolled
+# Columns of tiles: each needs a block, of which a persistent kernel is sure to have as many. Products of a tile, which
+# are written out.
+_MOST_COLUMNS, _MOST_STEPS = 8, 40
 
 
 def _stationary_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) -> str | None:

@@ -434,3 +434,16 @@ func.func @wide_piece(%x: memref<1x72x8xi32>) {
   %0 = "bit.tensor_map"(%x) {box = array<i64: 16, 64>, window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x72x8xi32>) -> !llvm.ptr
   return
 }
+
+// -----
+
+func.func @part_of_a_pixel(%x: memref<1x72x2xi32>, %w: memref<1x8x2xi32>, %out: memref<72x8xi32>) {
+  // expected-error @below {{lhs must have pixels of whole 128 bits, but is memref<1x72x2xi32>}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    gpu.yield %zero : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 64 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+      window = array<i64: 6, 1, 1, 0, 0, 1, 6, 1, 1, 0, 0, 1>} : (memref<1x72x2xi32>, memref<1x8x2xi32>, memref<72x8xi32>) -> ()
+  return
+}

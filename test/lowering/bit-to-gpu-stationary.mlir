@@ -32,8 +32,8 @@
 
 //   CHECK-NOT:   llvm.atomicrmw
 // CHECK-LABEL: func.func @layer
-//   CHECK-NOT:   @zero
-//       CHECK:   gpu.launch_func
+//   CHECK-NOT:   gpu.launch_func
+//       CHECK:   gpu.launch_func  @kernels::@plane_matmul_0
 func.func @layer(%x: memref<1x20000x36xi32>, %w: memref<1x64x36xi32>, %out: memref<1x20000x4xi32>, %sums: memref<20000xi32>) {
   "bit.plane_matmul"(%x, %w, %out, %sums) ({
   ^bb0(%row: index, %col: index):

@@ -254,9 +254,27 @@ def test_filters_are_arguments_of_their_own() -> None:
         bitmlir.compile(twice, target="cpu")
 
 
+def test_patches_that_are_too_large_are_refused_only_where_they_lie_in_memory() -> None:
+    spec = Conv2dSpec(512, 224, 224, 256, 8, "u2", "bipolar", padding=1)
+    with ir.Context() as context, ir.Location.unknown():
+        bit.load(context)
+        run_pipeline(compiler.build_module(spec), "bit-decompose{target=sm_90a}")
+        with pytest.raises(ir.MLIRError, match="the patches of all images would take 8 GiB or more"):
+            run_pipeline(compiler.build_module(spec), "bit-decompose{target=sm_90}")
+
+
+@pytest.mark.parametrize("padding", [1, 10**9])
+def test_windows_know_their_classes_however_far_they_reach_out(padding: int) -> None:
+    axis = Axis(8, 3, 1, padding, padding)
+    first = [range(0)] if padding > 1 else []
+    assert axis.classes == [*first, *([range(2, 3)] if first else []), range(1, 3), range(3), range(2), *(
+        [range(1), range(0)] if first else []
+    )]  # fmt: skip
+
+
 @pytest.mark.parametrize(("size", "width"), [((1, 9), 1 << 22), ((31, 31), 64)])
 def test_large_filters_and_long_images_can_be_compiled(size: tuple[int, int], width: int) -> None:
-    """Code does not grow with the ways in which a window lies at the edges, nor time with the image."""
+    """Code grows with the ways in which a window lies at the edges of an axis, not of both, and time with neither."""
     padding = (size[0] // 2, size[1] // 2)
     spec = Conv2dSpec(1, size[0], width, 1, 1, "bipolar", "bipolar", size=size, padding=padding)
     assert len(spec.window.classes) == size[0] * size[1]
