@@ -44,12 +44,31 @@ module {
       %4 = irdl.any
       irdl.attributes {"size" = %2, "stride" = %3, "padding" = %4}
     }
+    irdl.operation @pack_patches {
+      %0 = irdl.any
+      irdl.operands(source: %0)
+      %1 = irdl.any
+      irdl.results(result: %1)
+      %2 = irdl.any
+      %3 = irdl.any
+      %4 = irdl.any
+      irdl.attributes {"size" = %2, "stride" = %3, "padding" = %4}
+    }
     irdl.operation @plane_patches {
       %0 = irdl.any
       %1 = irdl.any
       irdl.operands(planes: %0, out: %1)
       %2 = irdl.any
       irdl.attributes {"window" = %2}
+    }
+    irdl.operation @plane_pack_patches {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      irdl.operands(source: %0, planes: %1, sums: %2)
+      %3 = irdl.base @bit::@encoding 
+      %4 = irdl.any
+      irdl.attributes {"encoding" = %3, "window" = %4}
     }
     irdl.operation @plane_patch_sums {
       %0 = irdl.any
@@ -115,6 +134,21 @@ module {
       %10 = irdl.is index 
       %11 = irdl.region(%8, %9, %10) with size 1
       irdl.regions(body: %11)
+    }
+    irdl.operation @plane_byte_conv {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.operands(source: %0, rhs: %1, out: %2, out_sums: optional %3)
+      %4 = irdl.base @bit::@encoding 
+      %5 = irdl.base "#builtin.string" 
+      %6 = irdl.any
+      irdl.attributes {"rhs_encoding" = %4, "out_encoding" = %5, "window" = %6}
+      %7 = irdl.is index 
+      %8 = irdl.is index 
+      %9 = irdl.region(%7, %8) with size 1
+      irdl.regions(body: %9)
     }
     irdl.operation @plane_search {
       %0 = irdl.any

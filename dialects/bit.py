@@ -3,7 +3,7 @@
 Level 0, on tensors: `bit.pack`, `bit.quantise`, `bit.unpack`, `bit.matmul`. A packed matrix of M rows and K elements is
 a `tensor<MxKxi<p>, #bit.encoding<"name">>` with p planes; its row sums and zero points travel with it unseen. A batch
 of B such matrices is a `tensor<BxMxKxi<p>, …>`; `bit.matmul` takes batches, `bit.grouped_matmul` one of weights.
-Images are `tensor<NxHxWxCxi<p>, …>`: `bit.conv2d`, `bit.pool`.
+Images are `tensor<NxHxWxCxi<p>, …>`: `bit.conv2d`, `bit.pool`, `bit.pack_patches`.
 
 Level 1, on memrefs: `bit.plane_matmul` with `bit.plane_product`, `bit.plane_pack`, `bit.plane_unpack`. A packed matrix
 is planes `memref<PxMxWxi32>` (W words a row, a multiple of 4), sums `memref<Mxi32>` and, for `u<p>@row`, zeros
@@ -19,9 +19,10 @@ from __future__ import annotations
 from mlir import ir
 
 from bitmlir.dialects.bit_dialect import dialect, order_name
-from bitmlir.dialects.conv_ops import Conv2dOp, PoolOp, conv2d
+from bitmlir.dialects.conv_ops import Conv2dOp, PackPatchesOp, PoolOp, conv2d
 from bitmlir.dialects.plane_conv_ops import (
     PlaneEdgeSumsOp,
+    PlanePackPatchesOp,
     PlanePatchesOp,
     PlanePatchSumsOp,
     PlanePoolOp,
@@ -30,6 +31,7 @@ from bitmlir.dialects.plane_conv_ops import (
     window_in,
 )
 from bitmlir.dialects.plane_ops import (
+    PlaneByteConvOp,
     PlaneGroupedMatmulOp,
     PlaneMatmulOp,
     PlaneOp,
@@ -63,11 +65,14 @@ __all__ = [
     "GroupedMatmulOp",
     "MatmulOp",
     "PackOp",
+    "PackPatchesOp",
+    "PlaneByteConvOp",
     "PlaneEdgeSumsOp",
     "PlaneGroupedMatmulOp",
     "PlaneMatmulOp",
     "PlaneOp",
     "PlanePackOp",
+    "PlanePackPatchesOp",
     "PlanePatchSumsOp",
     "PlanePatchesOp",
     "PlanePoolOp",

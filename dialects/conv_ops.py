@@ -16,7 +16,7 @@ from bitmlir.dialects.ops import Attr, DialectOp, Operand, Region, Result
 from bitmlir.dialects.types import require_encoding
 from bitmlir.dialects.window import Axis, Window
 
-__all__ = ["Conv2dOp", "PoolOp", "conv2d"]
+__all__ = ["Conv2dOp", "PackPatchesOp", "PoolOp", "conv2d"]
 
 
 @dialect.op("conv2d")
@@ -178,6 +178,65 @@ class PoolOp(DialectOp):
         if self.result.type != expected:
             return f"the result must be {expected}, but is {self.result.type}"
         return packed_fault(self.result.type, "the result", ranks=(4,))
+
+
+@dialect.op("pack_patches")
+class PackPatchesOp(DialectOp):
+    """Pack what a window sees of images of integers: at each of its places the channels of all taps, as one pixel.
+
+    value(result[n, p, q, (r·S + s)·C + c]) = source[n, p·sy − top + r, q·sx − left + s, c], and 0 outside the image
+
+    So images of few channels, such as photographs, fill words of bits: their convolution is one of filters of 1 × 1.
+    Codes of values outside the encoding keep their low bits, as in `bit.pack`.
+
+    source: tensor<NxHxWxCxi8>; result: packed NxPxQx(R·S·C), in `u<p>` or `i<p>`. size = array<i64: R, S>;
+    stride = array<i64: sy, sx>; padding = array<i64: top, left, bottom, right>.
+
+        %p = "bit.pack_patches"(%x) {size = array<i64: 3, 3>, stride = array<i64: 1, 1>,
+            padding = array<i64: 1, 1, 1, 1>} : (tensor<8x16x16x3xi8>) -> tensor<8x16x16x27xi8, #bit.encoding<"u8">>
+    """
+
+    PURE = True
+    source = Operand()
+    size = Attr()
+    stride = Attr()
+    padding = Attr()
+    result = Result()
+
+    @classmethod
+    def infer(cls, **_: Any) -> list[ir.Type]:
+        raise TypeError("bit.pack_patches: the encoding is in the result type; give it with results=[packed_type(...)]")
+
+    @property
+    def window(self) -> Window:
+        """The window that moves over an image."""
+        numbers = (list(ir.DenseI64ArrayAttr(a)) for a in (self.size, self.stride, self.padding))
+        return _pool_window(ir.RankedTensorType(self.source.type).shape, *numbers)
+
+    def check(self) -> str | None:
+        if not _is_bytes(self.source.type):
+            return f"the source must be a tensor<NxHxWxCxi8> of static sizes, but is {self.source.type}"
+        if fault := packed_fault(self.result.type, "the result", ranks=(4,)):
+            return fault
+        encoding = require_encoding(self.result.type)
+        if encoding.kind not in ("u", "i") or encoding.zero != 0:
+            return f"the result must be in u<p> or i<p>, in which 0 is code 0, but is in '{encoding}'"
+        if fault := _steps_fault(self, ("size", 2, 1), ("stride", 2, 1), ("padding", 4, 0)):
+            return fault
+        window, (n, *_, c) = self.window, ir.RankedTensorType(self.source.type).shape
+        if min(window.places) < 1:
+            return "the window does not fit into the padded images: pad them, or take a smaller one"
+        expected = [n, *window.places, window.taps * c]
+        if list(ir.RankedTensorType(self.result.type).shape) != expected:
+            return f"the result must have the sizes {'x'.join(map(str, expected))}, but is {self.result.type}"
+        return None
+
+
+def _is_bytes(type_: ir.Type) -> bool:
+    """Whether a type is that of images of i8."""
+    if not isinstance(type_, ir.RankedTensorType) or type_.rank != 4 or not type_.has_static_shape:
+        return False
+    return str(type_.element_type) == "i8" and type_.encoding is None and min(type_.shape) >= 1
 
 
 def _pool_window(images: Sequence[int], size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Window:

@@ -15,12 +15,14 @@ from mlir import ir
 from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import memref_fault
+from bitmlir.dialects.layout import words_per_row
 from bitmlir.dialects.ops import Attr, DialectOp, Operand, Result, attribute_named
 from bitmlir.dialects.types import encoding_in
 from bitmlir.dialects.window import Axis, Window
 
 __all__ = [
     "PlaneEdgeSumsOp",
+    "PlanePackPatchesOp",
     "PlanePatchSumsOp",
     "PlanePatchesOp",
     "PlanePoolOp",
@@ -85,6 +87,39 @@ class PlanePatchesOp(DialectOp):
             return fault
         (planes, rows, words), window = ir.MemRefType(self.planes.type).shape, window_in(self.window)
         return memref_fault(self.out.type, "out", (planes, places_of(rows, window), window.taps * words))
+
+
+@dialect.op("plane_pack_patches")
+class PlanePackPatchesOp(DialectOp):
+    """Fill planes and row sums from what a window sees of images of integers (see `bit.pack_patches`).
+
+    source: memref<(N·H·W)xCxi8>; planes: memref<PxMxVxi32>, sums: memref<Mxi32>. `window`: see `window_attribute`.
+    """
+
+    source = Operand()
+    planes = Operand()
+    sums = Operand()
+    encoding = Attr(attribute_named("bit", "encoding"))
+    window = Attr()
+
+    def check(self) -> str | None:
+        try:
+            encoding = encoding_in(self.encoding)
+        except EncodingError as error:
+            return f"encoding: {error}"
+        if encoding.kind not in ("u", "i") or encoding.zero != 0:
+            return f"encoding '{encoding}' must be u<p> or i<p>, in which 0 is code 0"
+        if fault := window_fault(self.window):
+            return fault
+        if fault := memref_fault(self.source.type, "source", ("R", "C"), ("i8",)):
+            return fault
+        (rows, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
+        if fault := _pixels_fault("source", rows, self.window):
+            return fault
+        places, words = places_of(rows, window), words_per_row(window.taps * channels)
+        return memref_fault(self.planes.type, "planes", (encoding.bits, places, words)) or memref_fault(
+            self.sums.type, "sums", (places,)
+        )
 
 
 @dialect.op("plane_patch_sums")

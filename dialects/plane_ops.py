@@ -36,6 +36,7 @@ from bitmlir.dialects.ops import (
 )
 from bitmlir.dialects.plane_conv_ops import (
     PlaneEdgeSumsOp,
+    PlanePackPatchesOp,
     PlanePatchesOp,
     PlanePatchSumsOp,
     PlanePoolOp,
@@ -45,9 +46,10 @@ from bitmlir.dialects.plane_conv_ops import (
     window_fault,
     window_in,
 )
-from bitmlir.dialects.types import bitwise_name, encoding_in
+from bitmlir.dialects.types import bitwise_name, constant_of, encoding_in
 
 __all__ = [
+    "PlaneByteConvOp",
     "PlaneGroupedMatmulOp",
     "PlaneMatmulOp",
     "PlaneOp",
@@ -190,11 +192,11 @@ class PlaneGroupedMatmulOp(DialectOp):
         )
 
 
-def _packed_as(op: PlaneMatmulOp | PlaneGroupedMatmulOp) -> str:
+def _packed_as(op: PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneByteConvOp) -> str:
     return ir.StringAttr(op.attributes["out_encoding"]).value
 
 
-def _out_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp, rows: tuple[int, ...], n: int) -> str | None:
+def _out_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneByteConvOp, rows: tuple[int, ...], n: int) -> str | None:
     """Why the result has not so many rows, (batch, rows) for batches, and columns."""
     if bool(_packed_as(op)) != (op.out_sums is not None):
         return "out_sums and out_encoding belong together: a packed result has both, a plain one neither"
@@ -213,7 +215,7 @@ def _out_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp, rows: tuple[int, ...], 
     return None
 
 
-def _element_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp) -> str | None:
+def _element_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneByteConvOp) -> str | None:
     """Why the body does not yield an element of the result."""
     element = ir.MemRefType(op.out.type).element_type
     if name := _packed_as(op):
@@ -259,6 +261,61 @@ def _class_fault(op: WindowClassOp, body: ir.Block, rows: int) -> str | None:
     if op.check() is None and rows % math.prod(window_in(op.window).places):
         return f"bit.window_class in its region has a window whose places are not those of {rows} rows"
     return None
+
+
+@dialect.op("plane_byte_conv")
+class PlaneByteConvOp(DialectOp):
+    """As `bit.plane_matmul` with a `window`, of images of bytes with the values 0 to 255, on the int8 unit (sm_80 and
+    later): one element for each place of the window and each filter.
+
+    source: memref<(N·H·W)xCxi8>; rhs: memref<QxOxVxi32>, filters of R·S·C numbers in `rhs_encoding`, taps by rows of
+    the filter. The body has one `bit.plane_product`, of plane 0 with plane 0 on 0, which stands for the sum of products
+    of numbers; places outside an image count as 0.
+    """
+
+    source = Operand()
+    rhs = Operand()
+    out = Operand()
+    out_sums = OptionalOperand()
+    rhs_encoding = Attr(attribute_named("bit", "encoding"))
+    out_encoding = Attr(base("#builtin.string"))
+    window = Attr()
+    body = Region(("index", "index"))
+
+    @property
+    def lhs(self) -> ir.Value:
+        """The images, as of a product."""
+        return self.source
+
+    @property
+    def places(self) -> int:
+        """Rows of the result."""
+        return places_of(ir.MemRefType(self.source.type).shape[0], window_in(self.window))
+
+    def check(self) -> str | None:
+        try:
+            encoding = encoding_in(self.rhs_encoding)
+        except EncodingError as error:
+            return f"rhs_encoding: {error}"
+        if encoding.has_row_zeros:
+            return f"rhs_encoding '{encoding}' has a zero point a row, which filters cannot have"
+        if fault := window_fault(self.window) or memref_fault(self.source.type, "source", ("R", "C"), ("i8",)):
+            return fault
+        (rows, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
+        if rows % window.pixels or not rows:
+            return f"source must have whole images of {window.pixels} pixels, but has {rows} rows"
+        words = words_per_row(window.taps * channels)
+        if fault := memref_fault(self.rhs.type, "rhs", (encoding.bits, "O", words)):
+            return fault
+        filters = ir.MemRefType(self.rhs.type).shape[1]
+        products = [inner for inner in self.body.operations if isinstance(inner, PlaneProductOp)]
+        if len(products) != 1 or products[0].pairs != [(0, 0)] or constant_of(products[0].acc) != 0:
+            return "the body must have one bit.plane_product, of plane 0 with plane 0 on 0"
+        return (
+            _out_fault(self, (self.places,), filters)
+            or body_fault(self.body, "memref.load", (self.places, filters), products=True)
+            or _element_fault(self)
+        )
 
 
 @dialect.op("plane_search")
@@ -441,9 +498,11 @@ class PlaneUnpackOp(DialectOp):
 PlaneProduct = PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneSearchOp
 PlaneOp = (
     PlaneProduct
+    | PlaneByteConvOp
     | PlaneRanksOp
     | PlanePackOp
     | PlaneUnpackOp
+    | PlanePackPatchesOp
     | PlanePatchesOp
     | PlanePatchSumsOp
     | PlaneEdgeSumsOp

@@ -51,12 +51,13 @@ _INTEGERS, _FLOATS = ("i8", "i16", "i32"), ("f16", "bf16", "f32")  # what matric
 
 @dialect.op("pack")
 class PackOp(DialectOp):
-    """Split a matrix of integers into bit planes and row sums.
+    """Split a matrix of integers, or images of them, into bit planes and row sums.
 
     result[r, k] = code(source[r, k]), where code is the result's encoding, and for zero points that of
-    source[r, k] + zero; codes of values outside the encoding keep their low bits.
+    source[r, k] + zero; codes of values outside the encoding keep their low bits. (So i8 may hold the bits of u8.)
 
-    source: tensor<MxKxi8|i16|i32>; zeros: tensor<Mxi32>, only for `u<p>@row`; result: a packed MxK matrix.
+    source: tensor<MxKxi8|i16|i32>; zeros: tensor<Mxi32>, only for `u<p>@row`; result: a packed MxK matrix. Of images
+    both are NxHxWxC, and each pixel is a row.
 
         %p = "bit.pack"(%x) : (tensor<4x40xi8>) -> tensor<4x40xi1, #bit.encoding<"bipolar">>
     """
@@ -71,11 +72,13 @@ class PackOp(DialectOp):
         raise TypeError("bit.pack: the encoding is in the result type; give it with results=[packed_type(...)]")
 
     def check(self) -> str | None:
-        if fault := packed_fault(self.result.type, "the result"):
+        if fault := packed_fault(self.result.type, "the result", ranks=(2, 4)):
             return fault
         result = ir.RankedTensorType(self.result.type)
         if fault := array_fault(self.source.type, "the source", result.shape, _INTEGERS):
             return fault
+        if result.rank == 4 and require_encoding(result).has_row_zeros:
+            return "images cannot have a zero point for each pixel: use one for all, u<p>@z"
         return zeros_fault(self.zeros, require_encoding(result), result.shape[0])
 
 

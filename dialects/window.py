@@ -106,6 +106,11 @@ class Window:
         return all(len(rows) and len(columns) for rows, columns in self.classes)
 
     @property
+    def sees_pixels(self) -> bool:
+        """Whether it sees each pixel by itself, at a place of its own."""
+        return all(axis == Axis(axis.size, 1, dilation=axis.dilation) for axis in (self.rows, self.columns))
+
+    @property
     def im2col_fault(self) -> str | None:
         """Why TMA cannot read what the window sees, or None.
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mlir import ir
-from mlir.dialects import arith, func, memref
+from mlir.dialects import arith, func, gpu, memref
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.faults import ELEMENTS
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
 from bitmlir.dialects.window import Window
+from bitmlir.lowering.byte_images import ByteLayout, suits_bytes
 from bitmlir.lowering.passes import Pass, fail
 from bitmlir.lowering.schedule import (
     Negate,
@@ -286,6 +287,17 @@ class _Decomposition:
                 encoding=ir.RankedTensorType(op.source.type).encoding,
                 window=bit.window_attribute(op.window),
             )
+        elif isinstance(op, bit.PackPatchesOp) and self._feeds_bytes(op):
+            pass  # the convolution takes the bytes themselves
+        elif isinstance(op, bit.PackPatchesOp):
+            out = self._result(op.result)
+            bit.PlanePackPatchesOp(
+                source=self.values[op.source],
+                planes=out.planes,
+                sums=out.sums,
+                encoding=ir.RankedTensorType(op.result.type).encoding,
+                window=bit.window_attribute(op.window),
+            )
         elif isinstance(op, bit.SearchOp):
             self._search(op)
         elif isinstance(op, (bit.PackOp, bit.QuantiseOp)):
@@ -347,24 +359,64 @@ class _Decomposition:
         )
         bit.PlaneRanksOp(keys=keys, values=values, columns=columns, order=op.order)
 
-    def _conv2d(self, op: bit.Conv2dOp) -> None:
-        """Patches of the images times filters. By AND, to which what lies outside the images adds nothing."""
+    def _feeds_bytes(self, op: bit.PackPatchesOp) -> bool:
+        """Whether all that takes packed patches is one convolution of pixels, which the int8 unit can do on bytes."""
+        users = [use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner for use in op.result.uses]
+        if len(users) != 1 or not isinstance(users[0], bit.Conv2dOp) or users[0].lhs != op.result:
+            return False
+        images, channels = ir.RankedTensorType(op.source.type).shape[0], ir.RankedTensorType(op.source.type).shape[3]
+        layout = ByteLayout(op.window, channels, ir.RankedTensorType(users[0].rhs.type).shape[0])
+        is_bytes = str(bit.encoding_of(op.result.type)) == "u8" and users[0].window.sees_pixels
+        return is_bytes and suits_bytes(self.target, layout, images, bit.require_encoding(users[0].rhs.type))
+
+    def _byte_conv(self, op: bit.Conv2dOp, source: bit.PackPatchesOp) -> None:
+        """A convolution of the bytes of images."""
         if not isinstance(op.rhs, ir.BlockArgument):
             fail(op, "filters must be an argument of the function, packed beforehand")
+        out, rhs = self._result(op.result), self.values[op.rhs]
+        packed = isinstance(out, _Packed)
+        made = bit.PlaneByteConvOp(
+            source=self.values[source.source],
+            rhs=rhs.planes,
+            out=out.planes if packed else out,
+            out_sums=out.sums if packed else None,
+            rhs_encoding=ir.RankedTensorType(op.rhs.type).encoding,
+            out_encoding=ir.StringAttr.get(str(out.encoding) if packed else ""),
+            window=bit.window_attribute(source.window),
+        )
+        with ir.InsertionPoint(made.body):
+            acc = bit.PlaneProductOp(acc=_constant(0), lhs_planes=[0], rhs_planes=[0]).result
+            gpu.YieldOp([self._epilogue(op, acc, *made.body.arguments)])
+
+    def _conv2d(self, op: bit.Conv2dOp) -> None:
+        """Patches of the images times filters. By AND, to which what lies outside the images adds nothing.
+
+        A window that sees each pixel by itself has the images for patches.
+        """
+        if not isinstance(op.rhs, ir.BlockArgument):
+            fail(op, "filters must be an argument of the function, packed beforehand")
+        if op.lhs not in self.values:
+            patches = op.lhs.owner.opview
+            assert isinstance(patches, bit.PackPatchesOp)
+            self._byte_conv(op, patches)
+            return
         lhs, rhs, window = self.values[op.lhs], self.values[op.rhs], op.window
         (filters, row_words), images = ir.MemRefType(rhs.planes.type).shape[1:], lhs.shape[0]
         places = images * math.prod(window.places)
         self._check_range(op, lhs, rhs, "and")
         attribute = bit.window_attribute(window)
-        gathers = self.target.copy == "tma" and window.im2col_fault is None  # by itself, what the window sees
+        is_pixel = window.sees_pixels
+        gathers = self.target.copy == "tma" and window.im2col_fault is None and not is_pixel  # by itself what it sees
         patches = lhs.planes
-        if not gathers:
+        if not gathers and not is_pixel:
             if places * row_words * lhs.encoding.bits * (BITS_PER_WORD // 8) >= _MOST_PATCH_BYTES:
                 fail(op, "the patches of all images would take 8 GiB or more: take fewer images at a time")
             patches = memref.alloc(ir.MemRefType.get([lhs.encoding.bits, places, row_words], _i32()), [], [])
             bit.PlanePatchesOp(planes=lhs.planes, out=patches, window=attribute)
         sums = edges = None
-        if rhs.encoding.offset:
+        if rhs.encoding.offset and is_pixel:
+            sums = lhs.sums
+        elif rhs.encoding.offset:
             sums = memref.alloc(ir.MemRefType.get([places], _i32()), [], [])
             bit.PlanePatchSumsOp(sums=lhs.sums, out=sums, window=attribute)
         if lhs.encoding.offset:
@@ -477,11 +529,13 @@ def _reads_own_place(op: ir.OpView, read: ir.OpView) -> bool:
 
 
 def _is_image(value: ir.Value) -> bool:
-    """Whether a convolution makes a plain tensor, or reads it by pixel."""
+    """Whether a convolution makes a plain tensor, or reads it by pixel, or pixels are packed."""
     if not isinstance(value, ir.BlockArgument) and isinstance(value.owner.opview, bit.Conv2dOp):
         return True
     for use in value.uses:
         user = use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner
+        if isinstance(user, (bit.PackOp, bit.PackPatchesOp)):
+            return True
         around = user.operation.parent
         if user.operation.name == "tensor.extract" and around is not None and _reads_own_place(around.opview, user):
             return True

@@ -11,6 +11,7 @@ from mlir.dialects import arith, func
 from bitmlir.dialects import bit
 from bitmlir.lowering.cpu.kernel import Kernel
 from bitmlir.lowering.cpu.packing import build_pack_kernel, build_unpack_kernel
+from bitmlir.lowering.cpu.patch_packing import build_pack_patches_kernel
 from bitmlir.lowering.cpu.patches import build_edge_sums_kernel, build_patch_sums_kernel, build_patches_kernel
 from bitmlir.lowering.cpu.pool import build_pool_kernel
 from bitmlir.lowering.cpu.product import build_product_kernel
@@ -56,6 +57,10 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
         return build_ranks_kernel(name, op)
     if isinstance(op, bit.PlanePatchesOp):
         return build_patches_kernel(name, op)
+    if isinstance(op, bit.PlaneByteConvOp):
+        fail(op, "kernels for the CPU cannot multiply bytes: run bit-decompose for the CPU")
+    if isinstance(op, bit.PlanePackPatchesOp):
+        return build_pack_patches_kernel(name, op)
     if isinstance(op, bit.PlanePatchSumsOp):
         return build_patch_sums_kernel(name, op)
     if isinstance(op, bit.PlaneEdgeSumsOp):

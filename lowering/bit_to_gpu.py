@@ -11,12 +11,15 @@ from mlir.dialects import arith, func, gpu
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import PipelineError
+from bitmlir.lowering.byte_images import ByteLayout, suits_bytes
 from bitmlir.lowering.cost import choose_tile
+from bitmlir.lowering.gpu.byte_conv import build_byte_conv_kernel
 from bitmlir.lowering.gpu.launch import launch
 from bitmlir.lowering.gpu.memory import Kernel, container
 from bitmlir.lowering.gpu.mma_sync import build_mma_kernel
 from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.packing import build_pack_kernel, build_unpack_kernel
+from bitmlir.lowering.gpu.patch_packing import build_pack_patches_kernel
 from bitmlir.lowering.gpu.patches import build_edge_sums_kernel, build_patch_sums_kernel, build_patches_kernel
 from bitmlir.lowering.gpu.pool import build_pool_kernel
 from bitmlir.lowering.gpu.product import ProductProblem
@@ -83,6 +86,13 @@ class BitToGpu(Pass):
 
 def _check_operation(op: bit.PlaneOp, target: Target) -> None:
     """XOR products need a unit that has XOR; AND is everywhere, if need be made of XORs."""
+    if isinstance(op, bit.PlaneByteConvOp):
+        layout = ByteLayout(
+            bit.window_in(op.window), ir.MemRefType(op.source.type).shape[1], ir.MemRefType(op.rhs.type).shape[1]
+        )
+        images = ir.MemRefType(op.source.type).shape[0] // layout.window.pixels
+        if not suits_bytes(target, layout, images, bit.encoding_in(op.rhs_encoding)):
+            fail(op, f"{target.name} cannot multiply these bytes: run bit-decompose for {target.name}")
     is_product = isinstance(op, bit.PlaneProduct)
     if is_product and bit.bitwise_name(op.bitwise) not in ("and", *target.operations):
         fail(op, f"{target.name} has no XOR, but this product is by XOR: run bit-decompose for {target.name}")
@@ -106,6 +116,10 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
         return build_ranks_kernel(module, name, op)
     if isinstance(op, bit.PlanePatchesOp):
         return build_patches_kernel(module, name, op, target)
+    if isinstance(op, bit.PlaneByteConvOp):
+        return build_byte_conv_kernel(module, name, op, target)
+    if isinstance(op, bit.PlanePackPatchesOp):
+        return build_pack_patches_kernel(module, name, op, target)
     if isinstance(op, bit.PlanePatchSumsOp):
         return build_patch_sums_kernel(module, name, op, target)
     if isinstance(op, bit.PlaneEdgeSumsOp):

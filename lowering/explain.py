@@ -46,6 +46,13 @@ def _launch(op: bit.PlaneOp, target: Target) -> dict[str, Any]:
     elif isinstance(op, bit.PlanePatchesOp):
         kind, matrix = "patches", op.out
         read, written = traffic((op.planes,), (op.out,))
+    elif isinstance(op, bit.PlaneByteConvOp):
+        kind, matrix = "byte convolution", op.out
+        loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
+        read, written = traffic((op.source, op.rhs, *loads), (op.out, op.out_sums))
+    elif isinstance(op, bit.PlanePackPatchesOp):
+        kind, matrix = "pack patches", op.planes
+        read, written = traffic((op.source,), (op.planes, op.sums))
     elif isinstance(op, bit.PlanePatchSumsOp):
         kind, matrix = "patch sums", op.out
         read, written = traffic((op.sums,), (op.out,))

@@ -67,7 +67,7 @@ class ThreadTile:
     the condition holds. Where a row `is_whole` in the tile, its sum is stored, and else added to what others add.
     """
 
-    op: bit.PlaneProduct
+    op: bit.PlaneProduct | bit.PlaneByteConvOp
     pointers: dict[ir.Value, ir.Value]
     first_row: Scalar
     row_offsets: list[int]

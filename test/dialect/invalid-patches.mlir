@@ -85,3 +85,75 @@ func.func @places(%sums: memref<30xi32>, %out: memref<60xi32>) {
   "bit.plane_patch_sums"(%sums, %out) {window = array<i64: 5, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<30xi32>, memref<60xi32>) -> ()
   return
 }
+
+// -----
+
+func.func @bytes(%x: tensor<2x8x8x3xi16>) -> tensor<2x8x8x27xi8, #bit.encoding<"u8">> {
+  // expected-error @below {{the source must be a tensor<NxHxWxCxi8> of static sizes, but is tensor<2x8x8x3xi16>}}
+  %p = "bit.pack_patches"(%x) {size = array<i64: 3, 3>, stride = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>}
+    : (tensor<2x8x8x3xi16>) -> tensor<2x8x8x27xi8, #bit.encoding<"u8">>
+  return %p : tensor<2x8x8x27xi8, #bit.encoding<"u8">>
+}
+
+// -----
+
+func.func @codes(%x: tensor<2x8x8x3xi8>) -> tensor<2x8x8x27xi1, #bit.encoding<"bipolar">> {
+  // expected-error @below {{the result must be in u<p> or i<p>, in which 0 is code 0, but is in 'bipolar'}}
+  %p = "bit.pack_patches"(%x) {size = array<i64: 3, 3>, stride = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>}
+    : (tensor<2x8x8x3xi8>) -> tensor<2x8x8x27xi1, #bit.encoding<"bipolar">>
+  return %p : tensor<2x8x8x27xi1, #bit.encoding<"bipolar">>
+}
+
+// -----
+
+func.func @sizes(%x: tensor<2x8x8x3xi8>) -> tensor<2x8x8x9xi8, #bit.encoding<"u8">> {
+  // expected-error @below {{the result must have the sizes 2x8x8x27, but is tensor<2x8x8x9xi8}}
+  %p = "bit.pack_patches"(%x) {size = array<i64: 3, 3>, stride = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>}
+    : (tensor<2x8x8x3xi8>) -> tensor<2x8x8x9xi8, #bit.encoding<"u8">>
+  return %p : tensor<2x8x8x9xi8, #bit.encoding<"u8">>
+}
+
+// -----
+
+func.func @too_large(%x: tensor<2x8x8x3xi8>) -> tensor<2x1x1x243xi8, #bit.encoding<"u8">> {
+  // expected-error @below {{the window does not fit into the padded images}}
+  %p = "bit.pack_patches"(%x) {size = array<i64: 9, 9>, stride = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>}
+    : (tensor<2x8x8x3xi8>) -> tensor<2x1x1x243xi8, #bit.encoding<"u8">>
+  return %p : tensor<2x1x1x243xi8, #bit.encoding<"u8">>
+}
+
+// -----
+
+func.func @planes(%x: memref<128x3xi8>, %planes: memref<8x32x8xi32>, %sums: memref<32xi32>) {
+  // expected-error @below {{planes must be memref<8x32x4xi32>, but is memref<8x32x8xi32>}}
+  "bit.plane_pack_patches"(%x, %planes, %sums) {encoding = #bit.encoding<"u8">, window = array<i64: 8, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1>}
+    : (memref<128x3xi8>, memref<8x32x8xi32>, memref<32xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @one_product(%x: memref<128x3xi8>, %w: memref<1x40x4xi32>, %out: memref<32x40xi32>) {
+  // expected-error @below {{the body must have one bit.plane_product, of plane 0 with plane 0 on 0}}
+  "bit.plane_byte_conv"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    gpu.yield %zero : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
+      window = array<i64: 8, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x40x4xi32>, memref<32x40xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @filters(%x: memref<128x3xi8>, %w: memref<1x40x8xi32>, %out: memref<32x40xi32>) {
+  // expected-error @below {{rhs must be memref<1xOx4xi32>, but is memref<1x40x8xi32>}}
+  "bit.plane_byte_conv"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
+      window = array<i64: 8, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x40x8xi32>, memref<32x40xi32>) -> ()
+  return
+}

@@ -189,7 +189,7 @@ def test_a_missing_field_is_named(module: ir.Module) -> None:
 
 def test_operations_of_the_first_level_and_plane_products_are_pure() -> None:
     pure = {cls.MNEMONIC for cls in bit.dialect.ops if cls.PURE}
-    first = {"pack", "quantise", "unpack", "matmul", "grouped_matmul", "conv2d", "pool", "search"}
+    first = {"pack", "pack_patches", "quantise", "unpack", "matmul", "grouped_matmul", "conv2d", "pool", "search"}
     assert pure == first | {"plane_product", "window_class", "tensor_map"}
 
 
@@ -197,7 +197,9 @@ def test_operations_of_the_first_level_and_plane_products_are_pure() -> None:
 
 
 @pytest.mark.parametrize(
-    "op", [bit.PackOp, bit.MatmulOp, bit.GroupedMatmulOp, bit.Conv2dOp, bit.PoolOp], ids=lambda op: op.MNEMONIC
+    "op",
+    [bit.PackOp, bit.PackPatchesOp, bit.MatmulOp, bit.GroupedMatmulOp, bit.Conv2dOp, bit.PoolOp],
+    ids=lambda op: op.MNEMONIC,
 )
 def test_the_example_in_an_operations_docstring_parses_and_verifies(op: type[DialectOp]) -> None:
     (example,) = re.findall(r"(?:^ {8}%.*\n)(?:^ {8}.*\n)*", op.__doc__ or "", re.MULTILINE)
@@ -217,6 +219,8 @@ def test_the_example_in_an_operations_docstring_parses_and_verifies(op: type[Dia
             "images": 'tensor<8x16x16x64xi1, #bit.encoding<"bipolar">>',
             "filters": 'tensor<32x3x3x64xi1, #bit.encoding<"bipolar">>',
         }
+    if op is bit.PackPatchesOp:
+        arguments = {"x": "tensor<8x16x16x3xi8>"}
     signature = ", ".join(f"%{name}: {type_}" for name, type_ in arguments.items())
     with ir.Context() as context:
         bit.load(context)
