@@ -1,0 +1,380 @@
+"""Layers of a network, each with what it computes, in plain numpy: integers exactly, real numbers in float64."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bitmlir import reference
+from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
+from bitmlir.dialects.window import Axis, Window
+from bitmlir.formats.packed import whole_sizes
+
+__all__ = ["BatchNorm", "Conv2d", "Flatten", "Input", "Layer", "Linear", "MaxPool2d", "Quantise", "Sign"]
+
+Pair = int | tuple[int, int]
+
+_MOST_BITS = 3  # of quantised activations: each code more is one more threshold
+
+
+class Layer(ABC):
+    """A layer: all but `Input` have a `source`, another one whose numbers they take."""
+
+    @property
+    def before(self) -> Layer | None:
+        """The source, if there is one."""
+        return getattr(self, "source", None)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what it yields, without the batch."""
+
+    @property
+    @abstractmethod
+    def codes(self) -> Encoding | None:
+        """The encoding of what it yields; None for sums and real numbers."""
+
+    @abstractmethod
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """What it yields for a batch: integers as int64, real numbers as float64."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Layer):
+    """Images or vectors of numbers from 0 to 255.
+
+    sizes: (height, width, channels), or (features,).
+
+    Raises:
+        ShapeError: another number of sizes, or a size below 1.
+
+    Example:
+        >>> Input((28, 28, 1)).shape
+        (28, 28, 1)
+    """
+
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", whole_sizes(self.sizes))
+        if len(self.sizes) not in (1, 3) or min(self.sizes) < 1:
+            raise ShapeError(f"an input has the shape (height, width, channels) or (features,), got {self.sizes}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes."""
+        return self.sizes
+
+    @property
+    def codes(self) -> Encoding:
+        return Encoding.parse("u8")
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        if x.dtype != np.uint8:
+            raise InputError(f"the input must be of type uint8, got {x.dtype}: convert it")
+        if x.shape[1:] != self.shape:
+            raise ShapeError(f"the input must have the shape (batch, {', '.join(map(str, self.shape))}), got {x.shape}")
+        return x.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Layer):
+    """Sums of products with rows of weights: y[o] = Σ_k x[k]·weights[o, k].
+
+    weights: integers [outputs, features], values of the encoding.
+
+    Raises:
+        ShapeError: weights of other features than the source has.
+        EncodingError: weights outside the encoding; a source that yields no codes.
+    """
+
+    source: Layer
+    weights: np.ndarray = field(repr=False)
+    encoding: str | Encoding = "bipolar"
+
+    def __post_init__(self) -> None:
+        _adopt_weights(self)
+        features = _require_codes(self).shape
+        if self.weights.ndim != 2 or (self.weights.shape[1],) != features:
+            raise ShapeError(f"weights of {self.name} must have the shape (outputs, {features[-1]}), got "
+                             f"{self.weights.shape}: flatten what has several sizes")  # fmt: skip
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(outputs,)"""
+        return (self.weights.shape[0],)
+
+    @property
+    def codes(self) -> None:
+        return None
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        return reference.matmul(x, self.weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(Layer):
+    """Sums of products with filters, channels last; what lies outside an image counts as 0 (see `Conv2dSpec`).
+
+    weights: integers [filters, R, S, channels], values of the encoding. padding: one number, (down, across) or
+    (top, left, bottom, right).
+
+    Raises:
+        ShapeError: filters of other channels than the source has, or that reach farther than the padded image.
+        EncodingError: weights outside the encoding; a source that yields no codes.
+    """
+
+    source: Layer
+    weights: np.ndarray = field(repr=False)
+    encoding: str | Encoding = "bipolar"
+    stride: Pair = 1
+    padding: int | tuple[int, ...] = 0
+    dilation: Pair = 1
+
+    def __post_init__(self) -> None:
+        _adopt_weights(self)
+        shape = _require_images(_require_codes(self), self.name)
+        if self.weights.ndim != 4 or self.weights.shape[3] != shape[2]:
+            expected = f"(filters, R, S, {shape[2]})"
+            raise ShapeError(f"weights of {self.name} must have the shape {expected}, got {self.weights.shape}")
+        for name, count in (("stride", 2), ("padding", 4), ("dilation", 2)):
+            object.__setattr__(self, name, _spread(getattr(self, name), count, name))
+        if min(self.window.places) < 1:
+            raise ShapeError(f"filters of {self.weights.shape[1:3]} reach farther than padded images of {shape[:2]}")
+
+    @cached_property
+    def window(self) -> Window:
+        """The window that moves over an image."""
+        (height, width, _), (_, rows, columns, _) = self.source.shape, self.weights.shape
+        (down, across), (dy, dx) = self.stride, self.dilation  # pyright: ignore[reportGeneralTypeIssues]  # spread
+        top, left, bottom, right = self.padding  # pyright: ignore[reportGeneralTypeIssues]
+        return Window(Axis(height, rows, down, top, bottom, dy), Axis(width, columns, across, left, right, dx))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(height, width, filters)"""
+        return (*self.window.places, self.weights.shape[0])
+
+    @property
+    def codes(self) -> None:
+        return None
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        return reference.conv2d(x, self.weights, self.window)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm(Layer):
+    """gamma·(x − mean)/√(variance + epsilon) + beta, by channel, in float64.
+
+    Raises:
+        ShapeError: parameters that are not one number a channel.
+        InputError: NaN or infinite parameters, or a variance that is not positive even with epsilon.
+    """
+
+    source: Layer
+    gamma: np.ndarray = field(repr=False)
+    beta: np.ndarray = field(repr=False)
+    mean: np.ndarray = field(repr=False)
+    variance: np.ndarray = field(repr=False)
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        channels = self.source.shape[-1:]
+        for name in ("gamma", "beta", "mean", "variance"):
+            values = np.asarray(getattr(self, name), np.float64)
+            if values.shape != channels:
+                raise ShapeError(f"{name} of {self.name} must have the shape {channels}, got {values.shape}")
+            if not np.isfinite(values).all():
+                raise InputError(f"{name} of {self.name} must be finite, but of channel {_first_bad(values)} it is not")
+            object.__setattr__(self, name, values)
+        if not (self.variance + self.epsilon > 0).all():
+            bad = int(np.argmin(self.variance))
+            raise InputError(f"the variance of {self.name} must be positive, but of channel {bad} it is not")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The source's."""
+        return self.source.shape
+
+    @property
+    def codes(self) -> None:
+        return None
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """gamma/√(variance + epsilon)"""
+        return self.gamma / np.sqrt(self.variance + self.epsilon)
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        return (x - self.mean) * self.scale + self.beta
+
+
+@dataclass(frozen=True, eq=False)
+class Sign(Layer):
+    """1 where x ≥ 0, else −1."""
+
+    source: Layer
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The source's."""
+        return self.source.shape
+
+    @property
+    def codes(self) -> Encoding:
+        return Encoding.parse("bipolar")
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        return np.where(x >= 0, 1, -1).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Quantise(Layer):
+    """The whole number nearest to x/scale, of two the even one, from 0 to 2^bits − 1.
+
+    Raises:
+        InputError: bits other than 1 to 3, or a scale that is not positive.
+    """
+
+    source: Layer
+    bits: int
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.bits not in range(1, _MOST_BITS + 1):
+            raise InputError(f"bits of {self.name} must be from 1 to {_MOST_BITS}, got {self.bits}")
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise InputError(f"the scale of {self.name} must be a positive number, got {self.scale}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The source's."""
+        return self.source.shape
+
+    @property
+    def codes(self) -> Encoding:
+        return Encoding.parse(f"u{self.bits}")
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        return np.clip(np.rint(x / self.scale), 0, 2**self.bits - 1).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2d(Layer):
+    """The largest number of each channel that a window sees; places outside the image are left out.
+
+    stride: the window's size if it is not given.
+
+    Raises:
+        ShapeError: a source without images, or a window that does not fit.
+        EncodingError: a source that yields no codes.
+    """
+
+    source: Layer
+    size: Pair
+    stride: Pair | None = None
+    padding: int | tuple[int, ...] = 0
+
+    def __post_init__(self) -> None:
+        shape = _require_images(_require_codes(self), self.name)
+        stride = self.size if self.stride is None else self.stride
+        for name, value, count in (("size", self.size, 2), ("stride", stride, 2), ("padding", self.padding, 4)):
+            object.__setattr__(self, name, _spread(value, count, name))
+        if min(self.window.places) < 1 or not self.window.always_sees:
+            raise ShapeError(f"a window of {self.size} with padding {self.padding} does not fit images of {shape[:2]}")
+
+    @cached_property
+    def window(self) -> Window:
+        """The window that moves over an image."""
+        height, width, _ = self.source.shape
+        (rows, columns), (down, across) = self.size, self.stride  # pyright: ignore[reportGeneralTypeIssues]  # spread
+        top, left, bottom, right = self.padding  # pyright: ignore[reportGeneralTypeIssues]
+        return Window(Axis(height, rows, down, top, bottom), Axis(width, columns, across, left, right))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(height, width, channels)"""
+        return (*self.window.places, self.source.shape[2])
+
+    @property
+    def codes(self) -> Encoding | None:
+        return self.source.codes
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        return reference.max_pool(x, self.window)
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten(Layer):
+    """All numbers of an image in a row, channels last."""
+
+    source: Layer
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(features,)"""
+        return (math.prod(self.source.shape),)
+
+    @property
+    def codes(self) -> Encoding | None:
+        return self.source.codes
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(x.shape[0], -1)
+
+
+def _adopt_weights(layer: Linear | Conv2d) -> None:
+    """Take weights as int64 and the encoding as one."""
+    encoding, weights = Encoding.parse(layer.encoding), np.asarray(layer.weights)
+    if encoding.has_row_zeros:
+        raise EncodingError(f"weights of {layer.name} cannot be '{encoding}': they have no zero point a row")
+    if weights.dtype.kind not in "iub" and not (weights.dtype.kind == "f" and (weights == np.rint(weights)).all()):
+        raise InputError(f"weights of {layer.name} must be whole numbers: scale them in a BatchNorm instead")
+    object.__setattr__(layer, "weights", weights.astype(np.int64))
+    object.__setattr__(layer, "encoding", encoding)
+
+
+def _require_codes(layer: Linear | Conv2d | MaxPool2d) -> Layer:
+    """The source of a layer that needs codes."""
+    if layer.source.codes is None:
+        raise EncodingError(
+            f"{layer.name} needs codes of a few bits, but {layer.source.name} yields sums: put a Sign or Quantise "
+            f"between them"
+        )
+    return layer.source
+
+
+def _require_images(source: Layer, name: str) -> tuple[int, int, int]:
+    if len(source.shape) != 3:
+        raise ShapeError(f"{name} needs images (height, width, channels), but {source.name} yields {source.shape}")
+    height, width, channels = source.shape
+    return height, width, channels
+
+
+def _spread(value: Any, count: int, name: str) -> tuple[int, ...]:
+    """A number, or some, as `count` of them: (down, across) stand for both sides each."""
+    numbers = whole_sizes(value if isinstance(value, Sequence) else (value, value))
+    least = 0 if name == "padding" else 1
+    if len(numbers) == 2 < count:
+        numbers *= 2
+    if len(numbers) != count or min(numbers) < least:
+        raise ShapeError(f"{name} must be a whole number from {least} on, or {count} of them, got {value}")
+    return numbers
+
+
+def _first_bad(values: np.ndarray) -> int:
+    return int(np.flatnonzero(~np.isfinite(values))[0])

@@ -1,0 +1,132 @@
+"""A compiled network: its program with its weights."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from bitmlir import compiler
+from bitmlir.device import to_device
+from bitmlir.dialects.errors import InputError, ShapeError
+from bitmlir.executable import BoundCall, Executable
+from bitmlir.formats.packed import Packed
+from bitmlir.nn.layers import Layer
+from bitmlir.nn.steps import Product, Program, Start, Step, steps_of
+
+__all__ = ["Model", "compile"]
+
+
+def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = False, cached: bool = True) -> Model:
+    """The program that computes a layer from the input of its network, for so many inputs at once.
+
+    every: let it yield what each of its steps leaves, to be compared with `Model.reference`.
+    target, cached: as of `bitmlir.compile`.
+
+    Raises:
+        InputError: a layer cannot stand where it does.
+        ShapeError: a batch below 1.
+        TargetError, IRError, CompileError: as of `bitmlir.compile`.
+
+    Example:
+        >>> from bitmlir import nn
+        >>> layer = nn.Linear(nn.Input((3,)), np.array([[1, -1, 1], [1, 1, 1]]))
+        >>> nn.compile(layer, batch=1, target="cpu")(np.array([[1, 2, 3]], np.uint8))
+        array([[2, 6]], dtype=int32)
+    """
+    if not isinstance(output, Layer):
+        raise InputError(f"a network is given by its last layer, got {type(output).__name__}")
+    if type(batch) is not int or batch < 1:
+        raise ShapeError(f"batch must be a whole number from 1 on, got {batch!r}")
+    program = steps_of(output)
+    text = _module_text(program.steps, batch, every)
+    return Model(program, batch, every, compiler.compile(text, target, cached=cached))
+
+
+def _module_text(steps: list[Step], batch: int, every: bool) -> str:
+    from mlir import ir
+
+    from bitmlir.dialects import bit
+    from bitmlir.nn.build import network_module
+
+    context = ir.Context()
+    with context, ir.Location.unknown():
+        bit.load(context)
+        return str(network_module(steps, batch, every))
+
+
+class Model:
+    """A network that is compiled for a batch and a target.
+
+    Attributes:
+        program: its steps and layers. batch: inputs at once. every: whether each step's result is yielded.
+        executable: the compiled program.
+    """
+
+    def __init__(self, program: Program, batch: int, every: bool, executable: Executable) -> None:
+        """Made by `compile`."""
+        from bitmlir.nn.build import constants_of
+
+        self.program, self.batch, self.every, self.executable = program, batch, every, executable
+        self._constants = constants_of(program.steps)
+        self._is_on_device = False
+
+    def __call__(self, images: Any) -> Any:
+        """The last layer for a batch of inputs, or a tuple of what every step leaves: uint8 arrays of numpy, torch or
+        CuPy go in, on the host or the GPU.
+
+        Numbers are int32, or float32 after a batch norm; codes are `Packed`. What has no places has one: images of
+        1 × 1 come of layers that follow a Flatten.
+
+        Raises:
+            InputError: inputs of another type. ShapeError: of another shape. DeviceError: as of `Executable`.
+        """
+        return self.bind(images)()
+
+    def bind(self, images: Any) -> BoundCall:
+        """The network on inputs that stay in their place, to run again and again; `graph()` makes it one CUDA graph."""
+        if self.executable.target != "cpu" and not self._is_on_device:
+            moved = {n: to_device(v) if isinstance(v, Packed) else v for n, v in self._constants.items()}
+            self._constants, self._is_on_device = moved, True
+        expected = (self.batch, *self.program.layers[0].shape)
+        if tuple(getattr(images, "shape", ())) != expected:
+            raise ShapeError(f"inputs must have the shape {expected}, got {getattr(images, 'shape', 'no array')}")
+        start = self.program.steps[0]
+        assert isinstance(start, Start)
+        bytes_ = _as_bytes(images).reshape(self.batch, *start.source)
+        return self.executable.bind(images=bytes_, **self._constants)
+
+    def reference(self, images: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
+        """What the network yields, by its layers in plain numpy: integers, and real numbers as the program rounds them.
+
+        Raises:
+            InputError, ShapeError: inputs of another type or shape.
+        """
+        results, values, done = [], images, 0
+        for step, completed in zip(self.program.steps, self.program.completes, strict=True):
+            layers = self.program.layers[done:completed]
+            if isinstance(step, Product) and step.scale is not None and step.bias is not None:
+                sums = _through([layer for layer in layers if layer.name != "BatchNorm"], values)
+                values = sums.astype(np.float32) * step.scale + step.bias
+            else:
+                values = _through(layers, values)
+            done = completed
+            results.append(values.reshape(self.batch, *step.shape) if not isinstance(step, Start) else values)
+        return tuple(results[1:]) if self.every else results[-1]
+
+
+def _through(layers: list[Layer], values: np.ndarray) -> np.ndarray:
+    for layer in layers:
+        values = layer.apply(values)
+    return values
+
+
+def _as_bytes(images: Any) -> Any:
+    """Arrays of uint8 as int8 in the same memory: the program knows integers with a sign."""
+    dtype = str(getattr(images, "dtype", type(images).__name__)).removeprefix("torch.")
+    if dtype != "uint8":
+        raise InputError(f"inputs must be of type uint8, got {dtype}: convert them")
+    if type(images).__module__.partition(".")[0] == "torch":
+        return images.view(importlib.import_module("torch").int8)
+    return images.view(np.int8)

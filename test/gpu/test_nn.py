@@ -1,0 +1,42 @@
+"""Networks on the GPU, every layer against plain numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from networks import SMALL, equal, random_images
+
+from bitmlir import nn
+from bitmlir.nn import zoo
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("target", ["auto", "sm_80", "sm_75"])
+@pytest.mark.parametrize("name", SMALL)
+def test_every_layer_is_exact(name: str, target: str) -> None:
+    model = nn.compile(SMALL[name], batch=37, target=target, every=True)
+    images = random_images(model)
+    equal(model(images), model.reference(images))
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_every_layer_of_the_known_networks_is_exact(name: str, bits: int) -> None:
+    model = nn.compile(zoo.network(name, zoo.RandomParameters(3), bits), batch=2, every=True)
+    images = random_images(model)
+    equal(model(images), model.reference(images))
+
+
+def test_tensors_go_in_and_come_out_and_a_graph_replays_it_all() -> None:
+    torch = pytest.importorskip("torch")
+    model = nn.compile(zoo.network("cifar10-vgg", zoo.RandomParameters(4)), batch=6)
+    images = random_images(model)
+    device = torch.from_numpy(images).cuda()
+    bound = model.bind(device)
+    logits = bound()
+    np.testing.assert_array_equal(logits.cpu().numpy(), model.reference(images))
+    images = 255 - images
+    device.copy_(torch.from_numpy(images))
+    graph = bound.graph()
+    np.testing.assert_array_equal(graph().cpu().numpy(), model.reference(images))

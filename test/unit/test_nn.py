@@ -1,0 +1,149 @@
+"""Networks: every layer exactly as plain numpy has it, what is folded into what, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from networks import SMALL, equal, random_images
+
+from bitmlir import nn
+from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
+from bitmlir.nn import zoo
+from bitmlir.nn.fold import fold
+from bitmlir.nn.layers import BatchNorm, Input, Layer, Linear, Quantise, Sign
+from bitmlir.nn.steps import Pool, Product, Start, steps_of
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_layer_is_exact_on_the_cpu(name: str) -> None:
+    model = nn.compile(SMALL[name], batch=3, target="cpu", every=True)
+    images = random_images(model)
+    equal(model(images), model.reference(images))
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+@pytest.mark.parametrize("name", zoo.NETWORKS)
+def test_every_layer_of_the_known_networks_is_exact_on_the_cpu(name: str, bits: int) -> None:
+    layer = zoo.network(name, zoo.RandomParameters(1), bits)
+    model = nn.compile(layer, 1 if name == "vgg16" else 2, "cpu", every=True)
+    images = random_images(model)
+    equal(model(images), model.reference(images))
+
+
+def test_a_network_yields_its_last_layer() -> None:
+    layer = zoo.network("mnist-mlp", zoo.RandomParameters(2))
+    model = nn.compile(layer, batch=4, target="cpu")
+    images = random_images(model)
+    logits = model(images)
+    assert logits.dtype == np.float32
+    assert logits.shape == (4, 10)
+    np.testing.assert_array_equal(logits, model.reference(images))
+    bound = model.bind(images)
+    images[:] = 255 - images
+    np.testing.assert_array_equal(bound(), model.reference(images))
+
+
+def test_what_follows_a_product_is_folded_into_it() -> None:
+    kinds = [type(step) for step in steps_of(SMALL["images"]).steps]
+    assert kinds == [Start, Product, Pool, Product, Product]
+    program = steps_of(SMALL["images"])
+    assert program.completes == [1, 4, 5, 8, 10]
+    assert program.completes[-1] == len(program.layers)
+
+
+# --- folding -----------------------------------------------------------------------------------------
+
+FLAT = Linear(Input((4,)), np.ones((5, 4)))
+GAMMA = np.array([1.0, -0.5, 0.0, 1e-9, -3.0])
+
+
+@pytest.mark.parametrize("make", [Sign, lambda x: Quantise(x, 2, 0.75), lambda x: Quantise(x, 3, 3e-9)])
+def test_thresholds_say_what_the_layers_say_of_every_sum(make: Any) -> None:
+    norm = BatchNorm(FLAT, GAMMA, np.array([0.1, 0.2, -0.3, 0.0, 5.0]), np.arange(5.0), np.full(5, 2.0))
+    layers: list[Layer] = [norm, make(norm)]
+    bounds = np.array([40, 41, 42, 43, 44])
+    folded = fold(layers, bounds)
+    codes = layers[-1].codes
+    assert codes is not None
+    for channel, bound in enumerate(bounds):
+        sums = np.arange(-bound, bound + 1)
+        values = np.zeros((len(sums), 5))
+        values[:, channel] = sums
+        expected = layers[1].apply(norm.apply(values))[:, channel]
+        signed = -sums if folded.falls[channel] else sums
+        code = (signed[:, None] >= folded.limits[:, channel]).sum(1)
+        np.testing.assert_array_equal(codes.scale * code + codes.offset, expected)
+
+
+def test_falling_channels_turn_their_weights_where_an_encoding_has_those_of_the_other_sign() -> None:
+    for encoding, turned in (("bipolar", True), ("ternary", True), ("i2", False)):
+        sums = Linear(Input((4,)), np.ones((2, 4)), encoding)
+        norm = BatchNorm(sums, np.array([1, -1]), np.zeros(2), np.zeros(2), np.ones(2))
+        product = steps_of(Sign(norm)).steps[1]
+        assert isinstance(product, Product)
+        assert (product.signs is None) == turned
+
+
+# --- what is refused ----------------------------------------------------------------------------------
+
+IMAGES = Input((6, 6, 2))
+CODES = Sign(nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2))))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Input((4, 4)), ShapeError, r"\(height, width, channels\) or \(features,\), got \(4, 4\)"),
+        (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 3))), ShapeError, r"\(filters, R, S, 2\), got \(4, 3, 3, 3\)"),
+        (lambda: nn.Conv2d(IMAGES, np.ones((4, 9, 3, 2))), ShapeError, "reach farther than padded images"),
+        (lambda: nn.Conv2d(IMAGES, np.zeros((4, 3, 3, 2))), EncodingError, "0"),
+        (lambda: nn.Conv2d(IMAGES, np.full((4, 3, 3, 2), 0.5)), InputError, "must be whole numbers"),
+        (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), "u2@row"), EncodingError, "no zero point a row"),
+        (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), stride=0), ShapeError, "stride must be a whole number"),
+        (lambda: nn.Linear(IMAGES, np.ones((4, 72))), ShapeError, "flatten what has several sizes"),
+        (lambda: nn.Linear(FLAT, np.ones((3, 5))), EncodingError, "Linear yields sums: put a Sign or Quantise"),
+        (lambda: nn.MaxPool2d(FLAT, 2), EncodingError, "needs codes"),
+        (lambda: nn.MaxPool2d(CODES, 5), ShapeError, "does not fit images of"),
+        (lambda: nn.Quantise(FLAT, 4), InputError, "bits of Quantise must be from 1 to 3, got 4"),
+        (lambda: nn.Quantise(FLAT, 2, -1.0), InputError, "must be a positive number, got -1.0"),
+        (lambda: BatchNorm(FLAT, *[np.ones(4)] * 4), ShapeError, r"gamma of BatchNorm must have the shape \(5,\)"),
+        (
+            lambda: BatchNorm(FLAT, np.array([1, 2, np.nan, 1, 1]), *[np.ones(5)] * 3),
+            InputError,
+            "gamma of BatchNorm must be finite, but of channel 2 it is not",
+        ),
+        (
+            lambda: BatchNorm(FLAT, *[np.ones(5)] * 3, np.array([1, 1, 1, -1, 1])),
+            InputError,
+            "the variance of BatchNorm must be positive, but of channel 3 it is not",
+        ),
+        (lambda: nn.compile(FLAT, 0, "cpu"), ShapeError, "batch must be a whole number from 1 on, got 0"),
+        (lambda: nn.compile(np.ones(3), 1, "cpu"), InputError, "given by its last layer, got ndarray"),  # type: ignore[arg-type]
+        (lambda: nn.compile(nn.Flatten(CODES), 1, "cpu"), InputError, "a network cannot end in Flatten"),
+        (lambda: nn.compile(Sign(IMAGES), 1, "cpu"), InputError, "Sign must follow a Linear or Conv2d"),
+        (lambda: zoo.network("resnet", zoo.RandomParameters(0)), InputError, "unknown network 'resnet': expected one"),
+        (lambda: zoo.network("mnist-mlp", zoo.GivenParameters({})), InputError, r"needs an array 'linear1.weights' of"),
+        (
+            lambda: zoo.network("mnist-mlp", zoo.GivenParameters({"linear1.weights": np.ones((3, 3))})),
+            ShapeError,
+            r"'linear1.weights' must have the shape \(1024, 784\), got \(3, 3\)",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        nn.compile(layer, 1, "cpu") if isinstance(layer := make(), Layer) else None
+
+
+def test_images_that_do_not_fit_are_refused() -> None:
+    model = nn.compile(FLAT, 2, "cpu")
+    with pytest.raises(ShapeError, match=r"inputs must have the shape \(2, 4\), got \(3, 4\)"):
+        model(np.zeros((3, 4), np.uint8))
+    with pytest.raises(InputError, match="inputs must be of type uint8, got float32: convert them"):
+        model(np.zeros((2, 4), np.float32))
+    with pytest.raises(ShapeError, match="got no array"):
+        model([[1, 2, 3, 4]] * 2)
+    with pytest.raises(InputError, match="the input must be of type uint8, got int64"):
+        model.reference(np.zeros((2, 4), np.int64))
