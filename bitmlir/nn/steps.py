@@ -170,9 +170,7 @@ def _through_window(start: Start, layer: Conv2d, product: Product) -> tuple[Star
     stride, padding = product.stride, product.padding
     seen = Start((*layer.window.places, k), start.codes, start.source, (rows, columns), stride, padding)
     weights = pack(unpack(product.weights).reshape(filters, 1, 1, k), product.weights.encoding)
-    none = Product.__dataclass_fields__
-    steps = {name: none[name].default for name in ("stride", "padding", "dilation")}
-    return seen, replace(product, weights=weights, **steps)
+    return seen, replace(product, weights=weights, stride=(1, 1), padding=(0, 0, 0, 0))
 
 
 def _turned(weights: np.ndarray, encoding: Encoding, folded: Thresholds) -> tuple[np.ndarray, np.ndarray | None]:

@@ -119,7 +119,7 @@ func.func @rows_in_all(%x: !huge) {
 // -----
 
 func.func @packing(%x: tensor<3x4x40xi8>) {
-  // expected-error @below {{'bit.pack' op the result must have two static sizes of at least 1}}
+  // expected-error @below {{'bit.pack' op the result must have two or four static sizes of at least 1}}
   %a = "bit.pack"(%x) : (tensor<3x4x40xi8>) -> tensor<3x4x40xi1, #bit.encoding<"u1">>
   return
 }

@@ -19,13 +19,13 @@ func.func @type_of_a_packed_matrix(%x: tensor<4x40xi8>) {
   %f = "bit.pack"(%x) : (tensor<4x40xi8>) -> tensor<4x40xi1>
   // expected-error @below {{the result must be a packed matrix, tensor<MxKxi<p>, #bit.encoding<"name">>, but is memref<4x40xi1>}}
   %g = "bit.pack"(%x) : (tensor<4x40xi8>) -> memref<4x40xi1>
-  // expected-error @below {{the result must have two static sizes of at least 1, but is tensor<160xi1}}
+  // expected-error @below {{the result must have two or four static sizes of at least 1, but is tensor<160xi1}}
   %h = "bit.pack"(%x) : (tensor<4x40xi8>) -> tensor<160xi1, #bit.encoding<"u1">>
-  // expected-error @below {{the result must have two static sizes of at least 1, but is tensor<1x4x40xi1}}
+  // expected-error @below {{the result must have two or four static sizes of at least 1, but is tensor<1x4x40xi1}}
   %i = "bit.pack"(%x) : (tensor<4x40xi8>) -> tensor<1x4x40xi1, #bit.encoding<"u1">>
-  // expected-error @below {{the result must have two static sizes of at least 1, but is tensor<?x40xi1}}
+  // expected-error @below {{the result must have two or four static sizes of at least 1, but is tensor<?x40xi1}}
   %j = "bit.pack"(%x) : (tensor<4x40xi8>) -> tensor<?x40xi1, #bit.encoding<"u1">>
-  // expected-error @below {{the result must have two static sizes of at least 1, but is tensor<4x0xi1}}
+  // expected-error @below {{the result must have two or four static sizes of at least 1, but is tensor<4x0xi1}}
   %k = "bit.pack"(%x) : (tensor<4x40xi8>) -> tensor<4x0xi1, #bit.encoding<"u1">>
   // expected-error @below {{the result in encoding 'u2' must have elements of type i2, but is tensor<4x40xi8}}
   %l = "bit.pack"(%x) : (tensor<4x40xi8>) -> tensor<4x40xi8, #bit.encoding<"u2">>
