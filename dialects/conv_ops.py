@@ -216,6 +216,9 @@ class PackPatchesOp(DialectOp):
     def check(self) -> str | None:
         if not _is_bytes(self.source.type):
             return f"the source must be a tensor<NxHxWxCxi8> of static sizes, but is {self.source.type}"
+        images, height, width, _ = ir.RankedTensorType(self.source.type).shape
+        if images * height * width > LARGEST_SIZE:
+            return f"the source must have at most {LARGEST_SIZE} pixels in all, but is {self.source.type}"
         if fault := packed_fault(self.result.type, "the result", ranks=(4,)):
             return fault
         encoding = require_encoding(self.result.type)

@@ -15,7 +15,7 @@ from mlir import ir
 from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import memref_fault
-from bitmlir.dialects.layout import words_per_row
+from bitmlir.dialects.layout import LARGEST_SIZE, words_per_row
 from bitmlir.dialects.ops import Attr, DialectOp, Operand, Result, attribute_named
 from bitmlir.dialects.types import encoding_in
 from bitmlir.dialects.window import Axis, Window
@@ -27,6 +27,7 @@ __all__ = [
     "PlanePatchesOp",
     "PlanePoolOp",
     "WindowClassOp",
+    "bytes_fault",
     "images_fault",
     "places_of",
     "window_attribute",
@@ -114,7 +115,7 @@ class PlanePackPatchesOp(DialectOp):
         if fault := memref_fault(self.source.type, "source", ("R", "C"), ("i8",)):
             return fault
         (rows, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
-        if fault := _pixels_fault("source", rows, self.window):
+        if fault := bytes_fault(self.source, self.window):
             return fault
         places, words = places_of(rows, window), words_per_row(window.taps * channels)
         return memref_fault(self.planes.type, "planes", (encoding.bits, places, words)) or memref_fault(
@@ -149,6 +150,14 @@ class PlanePatchSumsOp(DialectOp):
 def images_fault(planes: ir.Value, window: ir.Attribute, name: str = "planes") -> str | None:
     """Why planes are not those of whole images that a window moves over."""
     return _pixels_fault(name, ir.MemRefType(planes.type).shape[1], window)
+
+
+def bytes_fault(source: ir.Value, window: ir.Attribute) -> str | None:
+    """Why a memref is not one of whole images of channels, of no more pixels than rows of an operand can be."""
+    rows, channels = ir.MemRefType(source.type).shape
+    if not 1 <= rows <= LARGEST_SIZE or channels < 1:
+        return f"source must have 1 to {LARGEST_SIZE} pixels, and channels, but is {source.type}"
+    return _pixels_fault("source", rows, window)
 
 
 def _pixels_fault(name: str, rows: int, window: ir.Attribute) -> str | None:

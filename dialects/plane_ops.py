@@ -41,6 +41,7 @@ from bitmlir.dialects.plane_conv_ops import (
     PlanePatchSumsOp,
     PlanePoolOp,
     WindowClassOp,
+    bytes_fault,
     images_fault,
     places_of,
     window_fault,
@@ -270,7 +271,7 @@ class PlaneByteConvOp(DialectOp):
 
     source: memref<(N·H·W)xCxi8>; rhs: memref<QxOxVxi32>, filters of R·S·C numbers in `rhs_encoding`, taps by rows of
     the filter. The body has one `bit.plane_product`, of plane 0 with plane 0 on 0, which stands for the sum of products
-    of numbers; places outside an image count as 0.
+    of numbers; places outside an image count as 0. The window has no dilation.
     """
 
     source = Operand()
@@ -301,13 +302,17 @@ class PlaneByteConvOp(DialectOp):
             return f"rhs_encoding '{encoding}' has a zero point a row, which filters cannot have"
         if fault := window_fault(self.window) or memref_fault(self.source.type, "source", ("R", "C"), ("i8",)):
             return fault
-        (rows, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
-        if rows % window.pixels or not rows:
-            return f"source must have whole images of {window.pixels} pixels, but has {rows} rows"
+        (_, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
+        if fault := bytes_fault(self.source, self.window):
+            return fault
+        if (window.rows.dilation, window.columns.dilation) != (1, 1):
+            return f"the window must have no dilation, but is {self.window}"
         words = words_per_row(window.taps * channels)
         if fault := memref_fault(self.rhs.type, "rhs", (encoding.bits, "O", words)):
             return fault
         filters = ir.MemRefType(self.rhs.type).shape[1]
+        if not 1 <= filters <= LARGEST_SIZE or self.places > LARGEST_SIZE:
+            return f"there must be 1 to {LARGEST_SIZE} filters and places, but are {filters} and {self.places}"
         products = [inner for inner in self.body.operations if isinstance(inner, PlaneProductOp)]
         if len(products) != 1 or products[0].pairs != [(0, 0)] or constant_of(products[0].acc) != 0:
             return "the body must have one bit.plane_product, of plane 0 with plane 0 on 0"

@@ -512,7 +512,7 @@ class _Decomposition:
                     assert isinstance(array, ir.Value)
                     at = list(places) if _reads_own_place(op, inner) else operands[1:]
                     if len(at) != ir.MemRefType(array.type).rank:
-                        fail(inner, "an array that a convolution reads by pixel, or makes, cannot be read otherwise")
+                        fail(inner, "an array of images, read, made or packed by pixel, cannot be read otherwise")
                     mapping[inner.operation.results[0]] = memref.load(array, at)
                     continue
             clone = inner.operation.clone()

@@ -14,7 +14,7 @@ __all__ = ["GROUP_BYTES", "STEP_BYTES", "ByteLayout", "suits_bytes"]
 GROUP_BYTES = 4  # of a register
 STEP_BYTES = 32  # of K, that one matrix instruction multiplies
 _MOST_COLUMNS = 128
-_MOST_BYTES = 1 << 31  # of images, whose places are counted in 32 bits
+_MOST_BYTES = 1 << 31  # of images, and of a row with what windows reach beside it: counted in 32 bits
 
 
 @dataclass(frozen=True)
@@ -60,5 +60,7 @@ def suits_bytes(target: Target, layout: ByteLayout, images: int, weights: Encodi
     has_unit = target.capability is not None and target.capability >= (8, 0)
     fits = layout.columns <= _MOST_COLUMNS and layout.weight_bytes * 2 <= target.shared_bytes
     as_bytes = -128 <= weights.minimum and weights.maximum <= 127
-    small = images * layout.window.pixels * layout.channels < _MOST_BYTES
+    columns = layout.window.columns
+    reach = (columns.size + columns.before + columns.after) * layout.channels
+    small = max(images * layout.window.pixels * layout.channels, reach) < _MOST_BYTES
     return has_unit and fits and as_bytes and small

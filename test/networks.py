@@ -73,7 +73,7 @@ def random_images(model: nn.Model, seed: int = 5) -> np.ndarray:
 
 def equal(results: Any, expected: Any) -> None:
     """Compare what every step leaves with the reference, bit for bit."""
-    results = results if isinstance(results, tuple) else (results,)
+    results, expected = (x if isinstance(x, tuple) else (x,) for x in (results, expected))
     for result, right in zip(results, expected, strict=True):
         values = unpack(result) if isinstance(result, Packed) else np.asarray(result)
         if values.dtype.kind == "f":

@@ -193,14 +193,17 @@ class BatchNorm(Layer):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
+        _require_layer(self)
         channels = self.source.shape[-1:]
         for name in ("gamma", "beta", "mean", "variance"):
-            values = np.asarray(getattr(self, name), np.float64)
+            values = np.array(getattr(self, name), np.float64)
             if values.shape != channels:
                 raise ShapeError(f"{name} of {self.name} must have the shape {channels}, got {values.shape}")
             if not np.isfinite(values).all():
                 raise InputError(f"{name} of {self.name} must be finite, but of channel {_first_bad(values)} it is not")
             object.__setattr__(self, name, values)
+        if not math.isfinite(self.epsilon):
+            raise InputError(f"epsilon of {self.name} must be a number, got {self.epsilon}")
         if not (self.variance + self.epsilon > 0).all():
             bad = int(np.argmin(self.variance))
             raise InputError(f"the variance of {self.name} must be positive, but of channel {bad} it is not")
@@ -255,7 +258,7 @@ class Quantise(Layer):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.bits not in range(1, _MOST_BITS + 1):
+        if type(self.bits) is not int or self.bits not in range(1, _MOST_BITS + 1):
             raise InputError(f"bits of {self.name} must be from 1 to {_MOST_BITS}, got {self.bits}")
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InputError(f"the scale of {self.name} must be a positive number, got {self.scale}")
@@ -270,7 +273,7 @@ class Quantise(Layer):
         return Encoding.parse(f"u{self.bits}")
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        return np.clip(np.rint(x / self.scale), 0, 2**self.bits - 1).astype(np.int64)
+        return np.clip(np.nan_to_num(np.rint(x / self.scale)), 0, 2**self.bits - 1).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,17 +342,29 @@ class Flatten(Layer):
 
 def _adopt_weights(layer: Linear | Conv2d) -> None:
     """Take weights as int64 and the encoding as one."""
+    _require_layer(layer)
     encoding, weights = Encoding.parse(layer.encoding), np.asarray(layer.weights)
     if encoding.has_row_zeros:
         raise EncodingError(f"weights of {layer.name} cannot be '{encoding}': they have no zero point a row")
-    if weights.dtype.kind not in "iub" and not (weights.dtype.kind == "f" and (weights == np.rint(weights)).all()):
+    is_whole = weights.dtype.kind in "iub" or (weights.dtype.kind == "f" and (weights == np.rint(weights)).all())
+    if not is_whole:
         raise InputError(f"weights of {layer.name} must be whole numbers: scale them in a BatchNorm instead")
+    values = range(encoding.minimum, encoding.maximum + 1, encoding.scale)
+    if not np.isin(weights, values).all():
+        stray = weights[~np.isin(weights, values)][0]
+        raise EncodingError(f"weights of {layer.name} must be values of '{encoding}', but {stray} is none")
     object.__setattr__(layer, "weights", weights.astype(np.int64))
     object.__setattr__(layer, "encoding", encoding)
 
 
+def _require_layer(layer: Layer) -> None:
+    if not isinstance(layer.before, Layer):
+        raise InputError(f"{layer.name} follows a layer, got {type(layer.before).__name__}")
+
+
 def _require_codes(layer: Linear | Conv2d | MaxPool2d) -> Layer:
     """The source of a layer that needs codes."""
+    _require_layer(layer)
     if layer.source.codes is None:
         raise EncodingError(
             f"{layer.name} needs codes of a few bits, but {layer.source.name} yields sums: put a Sign or Quantise "
@@ -372,7 +387,8 @@ def _spread(value: Any, count: int, name: str) -> tuple[int, ...]:
     if len(numbers) == 2 < count:
         numbers *= 2
     if len(numbers) != count or min(numbers) < least:
-        raise ShapeError(f"{name} must be a whole number from {least} on, or {count} of them, got {value}")
+        some = "2 or 4" if count == 4 else count
+        raise ShapeError(f"{name} must be a whole number from {least} on, or {some} of them, got {value}")
     return numbers
 
 

@@ -12,8 +12,9 @@ from bitmlir.device import to_device
 from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.executable import BoundCall, Executable
 from bitmlir.formats.packed import Packed
-from bitmlir.nn.layers import Layer
+from bitmlir.nn.layers import BatchNorm, Layer
 from bitmlir.nn.steps import Product, Program, Start, Step, steps_of
+from bitmlir.runtime.libraries import library_of
 
 __all__ = ["Model", "compile"]
 
@@ -40,6 +41,8 @@ def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = Fa
     if type(batch) is not int or batch < 1:
         raise ShapeError(f"batch must be a whole number from 1 on, got {batch!r}")
     program = steps_of(output)
+    if len(program.steps) < 2:
+        raise InputError(f"a network has a Linear or Conv2d at least, but this one ends in {output.name}")
     text = _module_text(program.steps, batch, every)
     return Model(program, batch, every, compiler.compile(text, target, cached=cached))
 
@@ -73,8 +76,9 @@ class Model:
         self._is_on_device = False
 
     def __call__(self, images: Any) -> Any:
-        """The last layer for a batch of inputs, or a tuple of what every step leaves: uint8 arrays of numpy, torch or
-        CuPy go in, on the host or the GPU.
+        """The last layer for a batch of inputs, or a tuple of what every step leaves, if there are several.
+
+        Uint8 arrays of numpy, torch or CuPy go in, on the host or the GPU.
 
         Numbers are int32, or float32 after a batch norm; codes are `Packed`. What has no places has one: images of
         1 × 1 come of layers that follow a Flatten.
@@ -89,13 +93,19 @@ class Model:
         if self.executable.target != "cpu" and not self._is_on_device:
             moved = {n: to_device(v) if isinstance(v, Packed) else v for n, v in self._constants.items()}
             self._constants, self._is_on_device = moved, True
+        self._require_shape(images)
+        start = self.program.steps[0]
+        assert isinstance(start, Start)
+        given = _as_bytes(images)
+        flat = given.reshape(self.batch, *start.source)
+        if library_of(images) == "torch" and flat.data_ptr() != given.data_ptr():
+            raise InputError("inputs must be contiguous, so that they stay in their place: give images.contiguous()")
+        return self.executable.bind(images=flat, **self._constants)
+
+    def _require_shape(self, images: Any) -> None:
         expected = (self.batch, *self.program.layers[0].shape)
         if tuple(getattr(images, "shape", ())) != expected:
             raise ShapeError(f"inputs must have the shape {expected}, got {getattr(images, 'shape', 'no array')}")
-        start = self.program.steps[0]
-        assert isinstance(start, Start)
-        bytes_ = _as_bytes(images).reshape(self.batch, *start.source)
-        return self.executable.bind(images=bytes_, **self._constants)
 
     def reference(self, images: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """What the network yields, by its layers in plain numpy: integers, and real numbers as the program rounds them.
@@ -103,17 +113,18 @@ class Model:
         Raises:
             InputError, ShapeError: inputs of another type or shape.
         """
+        self._require_shape(images)
         results, values, done = [], images, 0
         for step, completed in zip(self.program.steps, self.program.completes, strict=True):
             layers = self.program.layers[done:completed]
             if isinstance(step, Product) and step.scale is not None and step.bias is not None:
-                sums = _through([layer for layer in layers if layer.name != "BatchNorm"], values)
+                sums = _through([layer for layer in layers if not isinstance(layer, BatchNorm)], values)
                 values = sums.astype(np.float32) * step.scale + step.bias
             else:
                 values = _through(layers, values)
             done = completed
             results.append(values.reshape(self.batch, *step.shape) if not isinstance(step, Start) else values)
-        return tuple(results[1:]) if self.every else results[-1]
+        return tuple(results[1:]) if self.every and len(results) > 2 else results[-1]
 
 
 def _through(layers: list[Layer], values: np.ndarray) -> np.ndarray:
@@ -127,6 +138,6 @@ def _as_bytes(images: Any) -> Any:
     dtype = str(getattr(images, "dtype", type(images).__name__)).removeprefix("torch.")
     if dtype != "uint8":
         raise InputError(f"inputs must be of type uint8, got {dtype}: convert them")
-    if type(images).__module__.partition(".")[0] == "torch":
+    if library_of(images) == "torch":
         return images.view(importlib.import_module("torch").int8)
     return images.view(np.int8)

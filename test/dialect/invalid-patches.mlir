@@ -157,3 +157,31 @@ func.func @filters(%x: memref<128x3xi8>, %w: memref<1x40x8xi32>, %out: memref<32
       window = array<i64: 8, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x40x8xi32>, memref<32x40xi32>) -> ()
   return
 }
+
+// -----
+
+func.func @dilated(%x: memref<128x3xi8>, %w: memref<1x40x4xi32>, %out: memref<16x40xi32>) {
+  // expected-error @below {{the window must have no dilation, but is array<i64: 8, 3, 2, 1, 1, 2, 8, 3, 2, 1, 1, 1>}}
+  "bit.plane_byte_conv"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
+      window = array<i64: 8, 3, 2, 1, 1, 2, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x40x4xi32>, memref<16x40xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @no_filters(%x: memref<128x3xi8>, %w: memref<1x0x4xi32>, %out: memref<32x0xi32>) {
+  // expected-error @below {{there must be 1 to 134217728 filters and places, but are 0 and 32}}
+  "bit.plane_byte_conv"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
+      window = array<i64: 8, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x0x4xi32>, memref<32x0xi32>) -> ()
+  return
+}

@@ -147,3 +147,41 @@ def test_images_that_do_not_fit_are_refused() -> None:
         model([[1, 2, 3, 4]] * 2)
     with pytest.raises(InputError, match="the input must be of type uint8, got int64"):
         model.reference(np.zeros((2, 4), np.int64))
+
+
+def test_batch_norms_in_the_end_are_those_of_float64_nearly() -> None:
+    """They are one scale and one bias in float32 there."""
+    rng = np.random.default_rng(3)
+    layer: Layer = Linear(Input((30,)), rng.choice([-1, 1], (6, 30)))
+    for _ in range(2):
+        layer = BatchNorm(layer, *rng.normal(size=(3, 6)), rng.uniform(1, 2, 6))
+    model = nn.compile(layer, 5, "cpu")
+    images = random_images(model)
+    values = images
+    for step in model.program.layers:
+        values = step.apply(values)
+    np.testing.assert_allclose(model(images), values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Linear(np.ones(4), np.ones((2, 4))), InputError, "Linear follows a layer, got ndarray"),  # type: ignore[arg-type]
+        (lambda: BatchNorm(np.ones(4), *[np.ones(4)] * 4), InputError, "BatchNorm follows a layer, got ndarray"),  # type: ignore[arg-type]
+        (lambda: Quantise(FLAT, True), InputError, "bits of Quantise must be from 1 to 3, got True"),
+        (lambda: Linear(Input((4,)), np.zeros((2, 4))), EncodingError, "must be values of 'bipolar', but 0.0 is none"),
+        (lambda: BatchNorm(FLAT, *[np.ones(5)] * 4, epsilon=float("nan")), InputError, "epsilon of BatchNorm must be"),
+        (lambda: nn.compile(Input((4,)), 1, "cpu"), InputError, "a network has a Linear or Conv2d at least"),
+    ],
+)
+def test_layers_look_at_what_they_are_given(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_the_reference_takes_what_the_network_takes() -> None:
+    model = nn.compile(FLAT, 2, "cpu")
+    with pytest.raises(ShapeError, match=r"inputs must have the shape \(2, 4\), got \(3, 4\)"):
+        model.reference(np.zeros((3, 4), np.uint8))
+    with pytest.raises(ShapeError, match="got no array"):
+        model.reference([[1, 2, 3, 4]] * 2)  # type: ignore[arg-type]
