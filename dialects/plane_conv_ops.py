@@ -80,10 +80,6 @@ class PlanePatchesOp(DialectOp):
     window = Attr()
 
     def check(self) -> str | None:
-        if fault := window_fault(self.window):
-            return fault
-        if fault := memref_fault(self.planes.type, "planes", ("P", "R", "V")):
-            return fault
         if fault := images_fault(self.planes, self.window):
             return fault
         (planes, rows, words), window = ir.MemRefType(self.planes.type).shape, window_in(self.window)
@@ -110,13 +106,9 @@ class PlanePackPatchesOp(DialectOp):
             return f"encoding: {error}"
         if encoding.kind not in ("u", "i") or encoding.zero != 0:
             return f"encoding '{encoding}' must be u<p> or i<p>, in which 0 is code 0"
-        if fault := window_fault(self.window):
-            return fault
-        if fault := memref_fault(self.source.type, "source", ("R", "C"), ("i8",)):
-            return fault
-        (rows, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
         if fault := bytes_fault(self.source, self.window):
             return fault
+        (rows, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
         places, words = places_of(rows, window), words_per_row(window.taps * channels)
         return memref_fault(self.planes.type, "planes", (encoding.bits, places, words)) or memref_fault(
             self.sums.type, "sums", (places,)
@@ -147,13 +139,17 @@ class PlanePatchSumsOp(DialectOp):
         )
 
 
-def images_fault(planes: ir.Value, window: ir.Attribute, name: str = "planes") -> str | None:
-    """Why planes are not those of whole images that a window moves over."""
+def images_fault(planes: ir.Value, window: ir.Attribute, count: int | str = "P", name: str = "planes") -> str | None:
+    """Why these are not planes, of any number or of `count`, of whole images that a window moves over."""
+    if fault := window_fault(window) or memref_fault(planes.type, name, (count, "R", "V")):
+        return fault
     return _pixels_fault(name, ir.MemRefType(planes.type).shape[1], window)
 
 
 def bytes_fault(source: ir.Value, window: ir.Attribute) -> str | None:
     """Why a memref is not one of whole images of channels, of no more pixels than rows of an operand can be."""
+    if fault := window_fault(window) or memref_fault(source.type, "source", ("R", "C"), ("i8",)):
+        return fault
     rows, channels = ir.MemRefType(source.type).shape
     if not 1 <= rows <= LARGEST_SIZE or channels < 1:
         return f"source must have 1 to {LARGEST_SIZE} pixels, and channels, but is {source.type}"
@@ -190,11 +186,7 @@ class PlanePoolOp(DialectOp):
             return f"encoding: {error}"
         if encoding.has_row_zeros:
             return f"encoding '{encoding}' has a zero point for each pixel: numbers of different pixels do not compare"
-        if fault := window_fault(self.window):
-            return fault
-        if fault := memref_fault(self.planes.type, "planes", (encoding.bits, "R", "V")):
-            return fault
-        if fault := images_fault(self.planes, self.window):
+        if fault := images_fault(self.planes, self.window, encoding.bits):
             return fault
         window = window_in(self.window)
         if not window.always_sees:

@@ -44,7 +44,6 @@ from bitmlir.dialects.plane_conv_ops import (
     bytes_fault,
     images_fault,
     places_of,
-    window_fault,
     window_in,
 )
 from bitmlir.dialects.types import bitwise_name, constant_of, encoding_in
@@ -128,11 +127,7 @@ class PlaneMatmulOp(DialectOp):
 
     def _windowed_fault(self, attribute: ir.Attribute) -> str | None:
         """Why the op is no product of images' patches."""
-        if fault := window_fault(attribute):
-            return fault
-        if fault := memref_fault(self.lhs.type, "lhs", ("P", "R", "V")):
-            return fault
-        if fault := images_fault(self.lhs, attribute, "lhs"):
+        if fault := images_fault(self.lhs, attribute, name="lhs"):
             return fault
         (_, rows, words), window = ir.MemRefType(self.lhs.type).shape, window_in(attribute)
         if rows < 1 or words < 1 or words * BITS_PER_WORD % ROW_ALIGNMENT:
@@ -300,11 +295,9 @@ class PlaneByteConvOp(DialectOp):
             return f"rhs_encoding: {error}"
         if encoding.has_row_zeros:
             return f"rhs_encoding '{encoding}' has a zero point a row, which filters cannot have"
-        if fault := window_fault(self.window) or memref_fault(self.source.type, "source", ("R", "C"), ("i8",)):
-            return fault
-        (_, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
         if fault := bytes_fault(self.source, self.window):
             return fault
+        (_, channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
         if (window.rows.dilation, window.columns.dilation) != (1, 1):
             return f"the window must have no dilation, but is {self.window}"
         words = words_per_row(window.taps * channels)
@@ -613,11 +606,7 @@ class TensorMapOp(DialectOp):
 
     def _windowed_fault(self, attribute: ir.Attribute) -> str | None:
         """Why the op is no descriptor of what a window sees."""
-        if fault := window_fault(attribute):
-            return fault
-        if fault := memref_fault(self.source.type, "source", ("P", "R", "V")):
-            return fault
-        if fault := images_fault(self.source, attribute, "source") or window_in(attribute).im2col_fault:
+        if fault := images_fault(self.source, attribute, name="source") or window_in(attribute).im2col_fault:
             return fault
         words = ir.MemRefType(self.source.type).shape[2]
         box = list(self.box) if isinstance(self.box, ir.DenseI64ArrayAttr) else []

@@ -87,9 +87,7 @@ class BitToGpu(Pass):
 def _check_operation(op: bit.PlaneOp, target: Target) -> None:
     """XOR products need a unit that has XOR; AND is everywhere, if need be made of XORs."""
     if isinstance(op, bit.PlaneByteConvOp):
-        layout = ByteLayout(
-            bit.window_in(op.window), ir.MemRefType(op.source.type).shape[1], ir.MemRefType(op.rhs.type).shape[1]
-        )
+        layout = ByteLayout.of(op)
         images = ir.MemRefType(op.source.type).shape[0] // layout.window.pixels
         if not suits_bytes(target, layout, images, bit.encoding_in(op.rhs_encoding)):
             fail(op, f"{target.name} cannot multiply these bytes: run bit-decompose for {target.name}")

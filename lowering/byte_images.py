@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlir import ir
+
+from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import ceil_div
 from bitmlir.dialects.window import Window
@@ -28,6 +31,12 @@ class ByteLayout:
     window: Window
     channels: int
     filters: int
+
+    @staticmethod
+    def of(op: bit.PlaneByteConvOp) -> ByteLayout:
+        """That of an operation."""
+        channels, filters = (ir.MemRefType(operand.type).shape[1] for operand in (op.source, op.rhs))
+        return ByteLayout(bit.window_in(op.window), channels, filters)
 
     @property
     def row_bytes(self) -> int:

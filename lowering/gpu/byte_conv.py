@@ -83,8 +83,7 @@ class _Shape:
     @staticmethod
     def of(op: bit.PlaneByteConvOp) -> _Shape:
         """The sizes for an operation."""
-        window, channels = bit.window_in(op.window), ir.MemRefType(op.source.type).shape[1]
-        layout = ByteLayout(window, channels, ir.MemRefType(op.rhs.type).shape[1])
+        layout = ByteLayout.of(op)
         return _Shape(layout, op.places, 32 if layout.columns <= _WIDE else 16)
 
     @property

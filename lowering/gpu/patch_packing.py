@@ -18,15 +18,13 @@ from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
 from bitmlir.dialects.window import Window
 from bitmlir.lowering.emit import Scalar, const, if_then, select
 from bitmlir.lowering.gpu.memory import GLOBAL, Kernel, load, offset, shuffle_xor, store
-from bitmlir.lowering.gpu.tasks import WORD_BYTES, build_task_kernel
+from bitmlir.lowering.gpu.tasks import WORD_BYTES, build_task_kernel, require_countable
 from bitmlir.lowering.instructions import LANES
-from bitmlir.lowering.passes import fail
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.windows import pixel_at, place_in_image
 
 __all__ = ["build_pack_patches_kernel"]
 
-_MOST_TASKS = 1 << 31
 _BYTES = 4  # of a register, that are turned into bits at once
 _LOWEST_BITS, _GATHER, _GATHERED = 0x01010101, 0x01020408, 24
 
@@ -37,8 +35,7 @@ def build_pack_patches_kernel(module: ir.Block, name: str, op: bit.PlanePackPatc
     (_, places, words), channels = ir.MemRefType(op.planes.type).shape, ir.MemRefType(op.source.type).shape[1]
     used = ceil_div(window.taps * channels, BITS_PER_WORD)  # words with numbers in them
     tasks = places * used
-    if tasks >= _MOST_TASKS:
-        fail(op, f"its kernel has fewer than {_MOST_TASKS} tasks, but this one {tasks}: take fewer images")
+    require_countable(op, tasks)
     together = min(used & -used, LANES)  # neighbouring lanes that work on the same place
 
     def body(task: Scalar, source: ir.Value, planes: ir.Value, sums: ir.Value) -> None:

@@ -10,15 +10,12 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.window import Window
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, if_then, select
 from bitmlir.lowering.gpu.memory import GLOBAL, Kernel, load, offset, store
-from bitmlir.lowering.gpu.tasks import CHUNK_BYTES, CHUNK_WORDS, WORD_BYTES, build_task_kernel
-from bitmlir.lowering.passes import fail
+from bitmlir.lowering.gpu.tasks import CHUNK_BYTES, CHUNK_WORDS, WORD_BYTES, build_task_kernel, require_countable
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.vectors import splat, vector_of
 from bitmlir.lowering.windows import class_taps, pixel_at, place_in_image
 
 __all__ = ["build_edge_sums_kernel", "build_patch_sums_kernel", "build_patches_kernel"]
-
-_MOST_TASKS = 1 << 31
 
 
 def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp, target: Target) -> Kernel:
@@ -27,7 +24,7 @@ def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp, ta
     row_chunks = row_words // CHUNK_WORDS
     tap_chunks = row_chunks // window.taps
     copies = planes * places * row_chunks
-    _require_countable(op, copies)
+    require_countable(op, copies)
     rows = ir.MemRefType(op.planes.type).shape[1]
 
     def body(task: Scalar, source: ir.Value, out: ir.Value) -> None:
@@ -50,7 +47,7 @@ def build_patches_kernel(module: ir.Block, name: str, op: bit.PlanePatchesOp, ta
 def build_patch_sums_kernel(module: ir.Block, name: str, op: bit.PlanePatchSumsOp, target: Target) -> Kernel:
     """Emit the kernel that adds up the sums of the pixels that a window sees."""
     window, (places,) = bit.window_in(op.window), ir.MemRefType(op.out.type).shape
-    _require_countable(op, places)
+    require_countable(op, places)
 
     def body(place: Scalar, sums: ir.Value, out: ir.Value) -> None:
 
@@ -70,12 +67,6 @@ def build_patch_sums_kernel(module: ir.Block, name: str, op: bit.PlanePatchSumsO
     return build_task_kernel(module, name, places, (op.sums, op.out), target, body)
 
 
-def _require_countable(op: ir.OpView, tasks: int) -> None:
-    """Refuse what has more tasks than threads can be numbered."""
-    if tasks >= _MOST_TASKS:
-        fail(op, f"its kernel has fewer than {_MOST_TASKS} tasks, but this one {tasks}: take fewer images")
-
-
 def _pixel(window: Window, where: tuple[Scalar, Scalar, Scalar], tap: Scalar) -> tuple[Scalar, Scalar]:
     """Whether a tap lies inside the image at an output place, and the number of the pixel there, or 0."""
     r, s = tap // window.columns.taps, tap % window.columns.taps
@@ -87,7 +78,7 @@ def build_edge_sums_kernel(module: ir.Block, name: str, op: bit.PlaneEdgeSumsOp,
     window, (classes, filters) = bit.window_in(op.window), ir.MemRefType(op.out.type).shape
     scale, constant = (ir.IntegerAttr(a).value for a in (op.scale, op.offset))
     columns = len(window.columns.classes)
-    _require_countable(op, classes * filters)
+    require_countable(op, classes * filters)
 
     def body(task: Scalar, sums: ir.Value, out: ir.Value) -> None:
 

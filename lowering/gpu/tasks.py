@@ -8,15 +8,23 @@ from mlir import ir
 
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
 from bitmlir.lowering.gpu.memory import Kernel, block_index, kernel_function, overlap_launches, thread_index
+from bitmlir.lowering.passes import fail
 from bitmlir.lowering.targets import Target
 
-__all__ = ["CHUNK_BYTES", "CHUNK_WORDS", "WORD_BYTES", "build_task_kernel"]
+__all__ = ["CHUNK_BYTES", "CHUNK_WORDS", "WORD_BYTES", "build_task_kernel", "require_countable"]
 
 CHUNK_WORDS = 4  # that a thread moves at once: a row has whole chunks
 WORD_BYTES = BITS_PER_WORD // 8
 CHUNK_BYTES = CHUNK_WORDS * WORD_BYTES
 
 _THREADS = 256
+_MOST_TASKS = 1 << 31
+
+
+def require_countable(op: ir.OpView, tasks: int) -> None:
+    """Refuse what has more tasks than threads can be numbered."""
+    if tasks >= _MOST_TASKS:
+        fail(op, f"its kernel has fewer than {_MOST_TASKS} tasks, but this one {tasks}: take fewer images")
 
 
 def build_task_kernel(
