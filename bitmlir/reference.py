@@ -19,6 +19,7 @@ __all__ = [
     "matmul",
     "max_pool",
     "quantised",
+    "reduce_window",
     "row_groups",
     "row_sums",
     "search",
@@ -86,11 +87,23 @@ def max_pool(x: np.ndarray, window: Window) -> np.ndarray:
         array([[-1, -2],
                [-3, -4]])
     """
-    lowest = np.iinfo(np.int64).min
-    return functools.reduce(np.maximum, (seen for _, seen in _taps(x.astype(np.int64), window, outside=lowest)))
+    return reduce_window(x.astype(np.int64), window, "max")
 
 
-def _taps(x: np.ndarray, window: Window, outside: int) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+def reduce_window(x: np.ndarray, window: Window, reduction: str) -> np.ndarray:
+    """The "max" of what a window sees inside the image, or its "sum", added in the type of x row by row: [N, P, Q, C]
+    from [N, H, W, C].
+
+    Example:
+        >>> reduce_window(np.array([[[1.5], [2]], [[3], [4]]])[None], Window(Axis(2, 2), Axis(2, 2)), "sum").ravel()
+        array([10.5])
+    """
+    lowest = np.iinfo(x.dtype).min if x.dtype.kind == "i" else -np.inf
+    seen = (seen for _, seen in _taps(x, window, outside=lowest if reduction == "max" else 0))
+    return functools.reduce(np.maximum if reduction == "max" else np.add, seen)
+
+
+def _taps(x: np.ndarray, window: Window, outside: float) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Each tap of a window, and what it sees at all output places."""
     rows, columns = window.rows, window.columns
     sides = ((0, 0), (rows.before, rows.after), (columns.before, columns.after), (0, 0))

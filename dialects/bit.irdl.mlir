@@ -21,18 +21,19 @@ module {
       %1 = irdl.any
       irdl.operands(lhs: %0, rhs: %1)
       %2 = irdl.any
-      irdl.results(result: %2)
       %3 = irdl.any
+      irdl.results(result: %2, kept: optional %3)
       %4 = irdl.any
       %5 = irdl.any
-      irdl.attributes {"stride" = %3, "padding" = %4, "dilation" = %5}
-      %6 = irdl.is i32 
-      %7 = irdl.is index 
+      %6 = irdl.any
+      irdl.attributes {"stride" = %4, "padding" = %5, "dilation" = %6}
+      %7 = irdl.is i32 
       %8 = irdl.is index 
       %9 = irdl.is index 
       %10 = irdl.is index 
-      %11 = irdl.region(%6, %7, %8, %9, %10) with size 1
-      irdl.regions(epilogue: %11)
+      %11 = irdl.is index 
+      %12 = irdl.region(%7, %8, %9, %10, %11) with size 1
+      irdl.regions(epilogue: %12)
     }
     irdl.operation @pool {
       %0 = irdl.any
@@ -53,6 +54,22 @@ module {
       %3 = irdl.any
       %4 = irdl.any
       irdl.attributes {"size" = %2, "stride" = %3, "padding" = %4}
+    }
+    irdl.operation @reduce_window {
+      %0 = irdl.any
+      irdl.operands(source: %0)
+      %1 = irdl.any
+      %2 = irdl.any
+      irdl.results(result: %1, kept: optional %2)
+      %3 = irdl.is "max" 
+      %4 = irdl.is "sum" 
+      %5 = irdl.any_of(%3, %4) 
+      %6 = irdl.any
+      %7 = irdl.any
+      %8 = irdl.any
+      irdl.attributes {"reduction" = %5, "size" = %6, "stride" = %7, "padding" = %8}
+      %9 = irdl.region with size 1
+      irdl.regions(epilogue: %9)
     }
     irdl.operation @plane_patches {
       %0 = irdl.any
@@ -86,6 +103,28 @@ module {
       %4 = irdl.any
       irdl.attributes {"encoding" = %3, "window" = %4}
     }
+    irdl.operation @plane_reduce_window {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.operands(source: %0, out: %1, out_sums: optional %2, kept: optional %3)
+      %4 = irdl.base "#builtin.integer" 
+      %5 = irdl.is "max" 
+      %6 = irdl.is "sum" 
+      %7 = irdl.any_of(%5, %6) 
+      %8 = irdl.base "#builtin.string" 
+      %9 = irdl.any
+      irdl.attributes {"channels" = %4, "reduction" = %7, "out_encoding" = %8, "window" = %9}
+      %10 = irdl.is index 
+      %11 = irdl.is index 
+      %12 = irdl.region(%10, %11) with size 1
+      irdl.regions(body: %12)
+    }
+    irdl.operation @window_value {
+      %0 = irdl.any
+      irdl.results(result: %0)
+    }
     irdl.operation @window_class {
       %0 = irdl.any
       irdl.operands(place: %0)
@@ -110,13 +149,14 @@ module {
       %3 = irdl.any
       %4 = irdl.any
       %5 = irdl.any
-      irdl.operands(lhs: %0, rhs: %1, lhs_tiles: optional %2, rhs_tiles: optional %3, out: %4, out_sums: optional %5)
-      %6 = irdl.base "#builtin.integer" 
-      %7 = irdl.base @bit::@bitwise 
-      %8 = irdl.base "#builtin.string" 
-      irdl.attributes {"k" = %6, "bitwise" = %7, "out_encoding" = %8}
-      %9 = irdl.region with size 1
-      irdl.regions(body: %9)
+      %6 = irdl.any
+      irdl.operands(lhs: %0, rhs: %1, lhs_tiles: optional %2, rhs_tiles: optional %3, out: %4, out_sums: optional %5, kept: optional %6)
+      %7 = irdl.base "#builtin.integer" 
+      %8 = irdl.base @bit::@bitwise 
+      %9 = irdl.base "#builtin.string" 
+      irdl.attributes {"k" = %7, "bitwise" = %8, "out_encoding" = %9}
+      %10 = irdl.region with size 1
+      irdl.regions(body: %10)
     }
     irdl.operation @plane_grouped_matmul {
       %0 = irdl.any
@@ -140,15 +180,16 @@ module {
       %1 = irdl.any
       %2 = irdl.any
       %3 = irdl.any
-      irdl.operands(source: %0, rhs: %1, out: %2, out_sums: optional %3)
-      %4 = irdl.base @bit::@encoding 
-      %5 = irdl.base "#builtin.string" 
-      %6 = irdl.any
-      irdl.attributes {"rhs_encoding" = %4, "out_encoding" = %5, "window" = %6}
-      %7 = irdl.is index 
+      %4 = irdl.any
+      irdl.operands(source: %0, rhs: %1, out: %2, out_sums: optional %3, kept: optional %4)
+      %5 = irdl.base @bit::@encoding 
+      %6 = irdl.base "#builtin.string" 
+      %7 = irdl.any
+      irdl.attributes {"rhs_encoding" = %5, "out_encoding" = %6, "window" = %7}
       %8 = irdl.is index 
-      %9 = irdl.region(%7, %8) with size 1
-      irdl.regions(body: %9)
+      %9 = irdl.is index 
+      %10 = irdl.region(%8, %9) with size 1
+      irdl.regions(body: %10)
     }
     irdl.operation @plane_search {
       %0 = irdl.any
@@ -236,9 +277,10 @@ module {
       %3 = irdl.any
       irdl.operands(lhs: %0, rhs: %1, lhs_tiles: optional %2, rhs_tiles: optional %3)
       %4 = irdl.any
-      irdl.results(result: %4)
-      %5 = irdl.region with size 1
-      irdl.regions(epilogue: %5)
+      %5 = irdl.any
+      irdl.results(result: %4, kept: optional %5)
+      %6 = irdl.region with size 1
+      irdl.regions(epilogue: %6)
     }
     irdl.operation @grouped_matmul {
       %0 = irdl.any

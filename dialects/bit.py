@@ -3,7 +3,7 @@
 Level 0, on tensors: `bit.pack`, `bit.quantise`, `bit.unpack`, `bit.matmul`. A packed matrix of M rows and K elements is
 a `tensor<MxKxi<p>, #bit.encoding<"name">>` with p planes; its row sums and zero points travel with it unseen. A batch
 of B such matrices is a `tensor<BxMxKxi<p>, …>`; `bit.matmul` takes batches, `bit.grouped_matmul` one of weights.
-Images are `tensor<NxHxWxCxi<p>, …>`: `bit.conv2d`, `bit.pool`, `bit.pack_patches`.
+Images are `tensor<NxHxWxCxi<p>, …>`: `bit.conv2d`, `bit.pool`, `bit.pack_patches`; of plain ones `bit.reduce_window`.
 
 Level 1, on memrefs: `bit.plane_matmul` with `bit.plane_product`, `bit.plane_pack`, `bit.plane_unpack`. A packed matrix
 is planes `memref<PxMxWxi32>` (W words a row, a multiple of 4), sums `memref<Mxi32>` and, for `u<p>@row`, zeros
@@ -19,14 +19,16 @@ from __future__ import annotations
 from mlir import ir
 
 from bitmlir.dialects.bit_dialect import dialect, order_name
-from bitmlir.dialects.conv_ops import Conv2dOp, PackPatchesOp, PoolOp, conv2d
+from bitmlir.dialects.conv_ops import Conv2dOp, PackPatchesOp, PoolOp, ReduceWindowOp, conv2d
 from bitmlir.dialects.plane_conv_ops import (
     PlaneEdgeSumsOp,
     PlanePackPatchesOp,
     PlanePatchesOp,
     PlanePatchSumsOp,
     PlanePoolOp,
+    PlaneReduceWindowOp,
     WindowClassOp,
+    WindowValueOp,
     window_attribute,
     window_in,
 )
@@ -79,14 +81,17 @@ __all__ = [
     "PlaneProduct",
     "PlaneProductOp",
     "PlaneRanksOp",
+    "PlaneReduceWindowOp",
     "PlaneSearchOp",
     "PlaneUnpackOp",
     "PoolOp",
     "QuantiseOp",
+    "ReduceWindowOp",
     "SearchOp",
     "TensorMapOp",
     "UnpackOp",
     "WindowClassOp",
+    "WindowValueOp",
     "bitwise_name",
     "conv2d",
     "dialect",

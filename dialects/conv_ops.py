@@ -10,13 +10,13 @@ from mlir.dialects import gpu
 
 from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.encoding import range_fault
-from bitmlir.dialects.faults import body_fault, element_fault, packed_fault, yield_fault
+from bitmlir.dialects.faults import body_fault, element_fault, kept_fault, packed_fault, yield_fault
 from bitmlir.dialects.layout import LARGEST_SIZE
-from bitmlir.dialects.ops import Attr, DialectOp, Operand, Region, Result
+from bitmlir.dialects.ops import Attr, DialectOp, Operand, OptionalResult, Region, Result, one_of
 from bitmlir.dialects.types import require_encoding
 from bitmlir.dialects.window import Axis, Window
 
-__all__ = ["Conv2dOp", "PackPatchesOp", "PoolOp", "conv2d"]
+__all__ = ["Conv2dOp", "PackPatchesOp", "PoolOp", "ReduceWindowOp", "conv2d"]
 
 
 @dialect.op("conv2d")
@@ -33,7 +33,7 @@ class Conv2dOp(DialectOp):
     padding = array<i64: top, left, bottom, right>; dilation = array<i64: dy, dx>.
 
     The epilogue is a block (acc: i32, image, y, x, channel: index), else as of `bit.matmul`: it may read tensors at
-    [image, y, x, channel], and others at the channel and at constants.
+    [image, y, x, channel], and others at the channel and at constants. Beside a packed result there may be `kept`.
 
         %y = "bit.conv2d"(%images, %filters) ({
         ^bb0(%acc: i32, %image: index, %y: index, %x: index, %channel: index):
@@ -51,6 +51,7 @@ class Conv2dOp(DialectOp):
     dilation = Attr()
     epilogue = Region(("i32", "index", "index", "index", "index"))
     result = Result()
+    kept = OptionalResult()
 
     @classmethod
     def infer(cls, **fields: Any) -> list[ir.Type]:
@@ -92,36 +93,10 @@ class Conv2dOp(DialectOp):
             return (
                 f"the result must have at most {LARGEST_SIZE} places in all images, but has {n}x{places[0]}x{places[1]}"
             )
-        return self._result_fault((n, *places, o))
+        return _images_result_fault(self, (n, *places, o), "i32")
 
     def _reach(self) -> str:
         return f"{self.window.rows.reach}x{self.window.columns.reach}"
-
-    def _result_fault(self, shape: tuple[int, ...]) -> str | None:
-        type_ = self.result.type
-        if not isinstance(type_, ir.RankedTensorType) or list(type_.shape) != list(shape):
-            return f"the result must be a {'x'.join(map(str, shape))} tensor, but is {type_}"
-        if type_.encoding is None:
-            fault = element_fault(type_)
-        elif not (fault := packed_fault(type_, "the result", ranks=(4,))) and require_encoding(type_).has_row_zeros:
-            fault = "the result cannot have a zero point for each pixel: no epilogue makes one"
-        return (
-            fault
-            or body_fault(self.epilogue, "tensor.extract", shape, words=("image", "y", "x", "channel"))
-            or self._places_fault()
-            or yield_fault(self.epilogue, type_.element_type, "epilogue", "the result's element")
-        )
-
-    def _places_fault(self) -> str | None:
-        """Why an array is read at places that the result's rows and columns do not have: an image's y alone, say."""
-        _, *pixel, channel = self.epilogue.arguments
-        for op in self.epilogue.operations:
-            if op.operation.name == "tensor.extract":
-                indices = list(op.operation.operands)[1:]
-                if indices != [*pixel, channel] and any(index in pixel for index in indices):
-                    known = "[image, y, x, channel], or at the channel and constants"
-                    return f"tensor.extract in its region may read at {known}, and in no other order"
-        return None
 
 
 @dialect.op("pool")
@@ -214,7 +189,7 @@ class PackPatchesOp(DialectOp):
         return _pool_window(ir.RankedTensorType(self.source.type).shape, *numbers)
 
     def check(self) -> str | None:
-        if not _is_bytes(self.source.type):
+        if not _is_images(self.source.type, ("i8",)):
             return f"the source must be a tensor<NxHxWxCxi8> of static sizes, but is {self.source.type}"
         images, height, width, _ = ir.RankedTensorType(self.source.type).shape
         if images * height * width > LARGEST_SIZE:
@@ -235,11 +210,123 @@ class PackPatchesOp(DialectOp):
         return None
 
 
-def _is_bytes(type_: ir.Type) -> bool:
-    """Whether a type is that of images of i8."""
+@dialect.op("reduce_window")
+class ReduceWindowOp(DialectOp):
+    """The largest number of each channel that a window sees in plain images, or their sum, and an epilogue on it.
+
+    acc[n, p, q, c] = max_{r, s} or Σ_{r, s} source[n, p·sy − top + r, q·sx − left + s, c]
+    result[n, p, q, c] = epilogue(acc[n, p, q, c], n, p, q, c)
+
+    Places outside the image are left out; every window must see a place inside. Floats are added in f32, row by row.
+    The result may have more channels than the source, for which acc is 0. A window of 1 × 1 sees each pixel by itself.
+
+    source: tensor<NxHxWxCxT> of i8, i16, i32, f16, bf16 or f32; reduction: "max" or "sum"; result: NxPxQxC', plain or
+    packed by C', beside a packed one perhaps `kept`. size = array<i64: R, S>; stride = array<i64: sy, sx>;
+    padding = array<i64: top, left, bottom, right>. The epilogue is a block (acc: i32, or f32 of floats, image, y, x,
+    channel: index), else as of `bit.conv2d`.
+
+        %y = "bit.reduce_window"(%x) ({
+        ^bb0(%acc: f32, %image: index, %y: index, %x: index, %channel: index):
+          %h = arith.truncf %acc : f32 to f16
+          gpu.yield %h : f16
+        }) {reduction = "max", size = array<i64: 2, 2>, stride = array<i64: 2, 2>, padding = array<i64: 0, 0, 0, 0>}
+          : (tensor<8x16x16x64xf16>) -> tensor<8x8x8x64xf16>
+    """
+
+    PURE = True
+    source = Operand()
+    reduction = Attr(one_of('"max"', '"sum"'))
+    size = Attr()
+    stride = Attr()
+    padding = Attr()
+    epilogue = Region(("i32", "index", "index", "index", "index"), extensible=True)
+    result = Result()
+    kept = OptionalResult()
+
+    @property
+    def window(self) -> Window:
+        """The window that moves over an image."""
+        numbers = (list(ir.DenseI64ArrayAttr(a)) for a in (self.size, self.stride, self.padding))
+        return _pool_window(ir.RankedTensorType(self.source.type).shape, *numbers)
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.epilogue.arguments[0].set_type(self.accumulator(self.source.type))
+
+    @classmethod
+    def accumulator(cls, source: ir.Type) -> ir.Type:
+        """The type in which a source's numbers are reduced.
+
+        Example:
+            >>> with ir.Context():
+            ...     print(ReduceWindowOp.accumulator(ir.Type.parse("tensor<1x2x2x8xi16>")))
+            i32
+        """
+        is_float = isinstance(ir.ShapedType(source).element_type, ir.FloatType)
+        return ir.F32Type.get() if is_float else ir.IntegerType.get_signless(32)
+
+    def check(self) -> str | None:
+        if fault := _plain_images_fault(self.source.type):
+            return fault
+        if fault := _steps_fault(self, ("size", 2, 1), ("stride", 2, 1), ("padding", 4, 0)):
+            return fault
+        window, (n, *_, channels) = self.window, ir.RankedTensorType(self.source.type).shape
+        if min(window.places) < 1 or not window.always_sees:
+            return "every window must fit into the padded images, and see a place inside the image"
+        result = self.result.type
+        has_channels = isinstance(result, ir.RankedTensorType) and result.rank == 4 and result.has_static_shape
+        more = max(channels, ir.RankedTensorType(result).shape[3]) if has_channels else channels
+        return _images_result_fault(self, (n, *window.places, more), str(self.accumulator(self.source.type)))
+
+
+_NUMBERS = ("i8", "i16", "i32", "f16", "bf16", "f32")
+
+
+def _plain_images_fault(type_: ir.Type) -> str | None:
+    """Why a type is not that of plain images."""
+    if not _is_images(type_, _NUMBERS):
+        return f"the source must be tensor<NxHxWxCx{'|'.join(_NUMBERS)}> of static sizes, but is {type_}"
+    images, height, width, _ = ir.RankedTensorType(type_).shape
+    if images * height * width > LARGEST_SIZE:
+        return f"the source must have at most {LARGEST_SIZE} pixels in all, but is {type_}"
+    return None
+
+
+def _images_result_fault(op: Conv2dOp | ReduceWindowOp, shape: tuple[int, ...], acc: str) -> str | None:
+    """What is wrong with a result of images, which must have that shape, or with the epilogue that makes it of acc."""
+    type_ = op.result.type
+    if not isinstance(type_, ir.RankedTensorType) or list(type_.shape) != list(shape):
+        return f"the result must be a {'x'.join(map(str, shape))} tensor, but is {type_}"
+    if type_.encoding is None:
+        fault = element_fault(type_)
+    elif not (fault := packed_fault(type_, "the result", ranks=(4,))) and require_encoding(type_).has_row_zeros:
+        fault = "the result cannot have a zero point for each pixel: no epilogue makes one"
+    return (
+        fault
+        or kept_fault(op.kept, type_)
+        or body_fault(op.epilogue, "tensor.extract", shape, acc=acc, words=("image", "y", "x", "channel"))
+        or _places_fault(op.epilogue)
+        or yield_fault(op.epilogue, type_.element_type, "epilogue", "the result's element", op.kept)
+    )
+
+
+def _places_fault(epilogue: ir.Block) -> str | None:
+    """Why an array is read at places that the result's rows and columns do not have: an image's y alone, say."""
+    _, *pixel, channel = epilogue.arguments
+    for op in epilogue.operations:
+        if op.operation.name == "tensor.extract":
+            indices = list(op.operation.operands)[1:]
+            if indices != [*pixel, channel] and any(index in pixel for index in indices):
+                known = "[image, y, x, channel], or at the channel and constants"
+                return f"tensor.extract in its region may read at {known}, and in no other order"
+    return None
+
+
+def _is_images(type_: ir.Type, elements: Sequence[str]) -> bool:
+    """Whether a type is that of plain images with one of these element types."""
     if not isinstance(type_, ir.RankedTensorType) or type_.rank != 4 or not type_.has_static_shape:
         return False
-    return str(type_.element_type) == "i8" and type_.encoding is None and min(type_.shape) >= 1
+    return str(type_.element_type) in elements and type_.encoding is None and min(type_.shape) >= 1
 
 
 def _pool_window(images: Sequence[int], size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Window:

@@ -18,6 +18,7 @@ __all__ = [
     "body_fault",
     "count_fault",
     "element_fault",
+    "kept_fault",
     "memref_fault",
     "packed_fault",
     "tile_fault",
@@ -146,18 +147,19 @@ def body_fault(
     block: ir.Block,
     reads: str,
     sizes: Sequence[int],
-    products: bool = False,
+    acc: str = "i32",
+    makers: Sequence[str] = (),
     words: Sequence[str] = _PLACES,
     numbers: Mapping[ir.Value, int] = MappingProxyType({}),
 ) -> str | None:
     """Why a block does not compute one element of a result.
 
     reads: the operation by which it may read arrays. sizes: how many rows and columns there are, and matrices if it is
-    a batch; the block's arguments are the places in these, after an accumulator if there are no products. products:
-    whether `bit.plane_product` and `bit.window_class` may stand in it. words: what the places are called. numbers:
-    what a read may be indexed by, too, and how many of it there are.
+    a batch; the block's arguments are the places in these, after an accumulator of type acc. makers: operations that
+    may stand in the block and make it, so that it is no argument. words: what the places are called. numbers: what a
+    read may be indexed by, too, and how many of it there are.
     """
-    expected = [*([] if products else ["i32"]), *["index"] * len(sizes)]
+    expected = [*([] if makers else [acc]), *["index"] * len(sizes)]
     if (types := [str(argument.type) for argument in block.arguments]) != expected:
         return f"its region must have the arguments ({', '.join(expected)}), but has ({', '.join(types)})"
     operations = list(block.operations)
@@ -171,7 +173,7 @@ def body_fault(
         elif name in _ELEMENTWISE_MATH or name.startswith("arith."):
             if fault := _element_operation_fault(op) or _operand_fault(op):
                 return fault
-        elif not (products and name in ("bit.plane_product", "bit.window_class")):
+        elif name not in makers:
             return f"{name} cannot stand in its region: only arith.*, {reads} and {', '.join(_ELEMENTWISE_MATH)} can"
     return None
 
@@ -275,10 +277,21 @@ def _width(type_: ir.Type) -> int:
     return type_.width if isinstance(type_, (ir.IntegerType, ir.FloatType)) else 64
 
 
-def yield_fault(block: ir.Block, element: ir.Type, what: str, of: str) -> str | None:
-    """Why what a block yields is not one element."""
+def yield_fault(block: ir.Block, element: ir.Type, what: str, of: str, kept: ir.Value | None = None) -> str | None:
+    """Why what a block yields is not one element, or with an array that is kept beside the result one of that, too."""
     yielded = [value.type for value in block.operations[len(block.operations) - 1].operands]
-    if yielded == [element]:
+    kept_element = None if kept is None else ir.ShapedType(kept.type).element_type
+    if yielded == [element, *([] if kept_element is None else [kept_element])]:
         return None
     came = ", ".join(map(str, yielded)) or "nothing"
-    return f"the {what} must yield one {element}, {of}, but yields {came}"
+    beside = "" if kept_element is None else f", and one {kept_element}, that of kept"
+    return f"the {what} must yield one {element}, {of}{beside}, but yields {came}"
+
+
+def kept_fault(kept: ir.Value | None, result: ir.Type) -> str | None:
+    """Why an array does not go beside a packed result, with a number for each of its elements."""
+    if kept is None:
+        return None
+    if encoding_of(result) is None:
+        return "kept goes beside a packed result: a plain one holds the numbers itself"
+    return array_fault(kept.type, "kept", ir.RankedTensorType(result).shape, ELEMENTS)

@@ -28,6 +28,7 @@ __all__ = [
     "Operand",
     "OptionalAttr",
     "OptionalOperand",
+    "OptionalResult",
     "Region",
     "Result",
     "attribute_named",
@@ -129,13 +130,28 @@ class OptionalOperand(AnyOperand["ir.Value | None"]):
 
 
 @dataclass(eq=False)
-class Result(Field[ir.Value]):
-    """A result."""
+class AnyResult(Field[T]):
+    """What required and optional results share."""
 
     constraint: Constraint = _any_value
+    optional: ClassVar[bool] = False
+
+
+class Result(AnyResult[ir.Value]):
+    """A required result."""
 
     def _read(self, op: DialectOp) -> ir.Value:
-        return op.operation.results[op.fields(Result).index(self)]
+        return op.operation.results[op.fields(AnyResult).index(self)]
+
+
+class OptionalResult(AnyResult["ir.Value | None"]):
+    """A result that may be absent: the last one."""
+
+    optional = True
+
+    def _read(self, op: DialectOp) -> ir.Value | None:
+        results = list(op.operation.results)
+        return results[-1] if len(results) == len(op.fields(AnyResult)) else None
 
 
 @dataclass(eq=False)
@@ -314,8 +330,9 @@ def _emit_fields(cls: type[DialectOp]) -> None:
     if operands := cls.fields(AnyOperand):
         kinds = [optional if field.optional else single for field in operands]
         irdl.operands_([field.constraint() for field in operands], _names(operands), kinds)
-    if results := cls.fields(Result):
-        irdl.results_([field.constraint() for field in results], _names(results), [single] * len(results))
+    if results := cls.fields(AnyResult):
+        kinds = [optional if field.optional else single for field in results]
+        irdl.results_([field.constraint() for field in results], _names(results), kinds)
     if attributes := cls.fields(Attr):
         irdl.attributes_([field.constraint() for field in attributes], _names(attributes))
     if regions := cls.fields(Region):

@@ -14,9 +14,20 @@ from mlir import ir
 
 from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.errors import EncodingError
-from bitmlir.dialects.faults import memref_fault
+from bitmlir.dialects.faults import body_fault, memref_fault
 from bitmlir.dialects.layout import LARGEST_SIZE, words_per_row
-from bitmlir.dialects.ops import Attr, DialectOp, Operand, Result, attribute_named
+from bitmlir.dialects.ops import (
+    Attr,
+    DialectOp,
+    Operand,
+    OptionalOperand,
+    Region,
+    Result,
+    attribute_named,
+    base,
+    one_of,
+)
+from bitmlir.dialects.plane_results import Stored
 from bitmlir.dialects.types import encoding_in
 from bitmlir.dialects.window import Axis, Window
 
@@ -26,7 +37,9 @@ __all__ = [
     "PlanePatchSumsOp",
     "PlanePatchesOp",
     "PlanePoolOp",
+    "PlaneReduceWindowOp",
     "WindowClassOp",
+    "WindowValueOp",
     "bytes_fault",
     "images_fault",
     "places_of",
@@ -196,6 +209,80 @@ class PlanePoolOp(DialectOp):
         return memref_fault(self.out.type, "out", (planes, places, words)) or memref_fault(
             self.out_sums.type, "out_sums", (places,)
         )
+
+
+@dialect.op("plane_reduce_window")
+class PlaneReduceWindowOp(DialectOp):
+    """Reduce what a window sees of plain images, and compute elements from that (see `bit.reduce_window`).
+
+    source: memref<(N·H·W)xCxT> of i8, i16, i32, f16, bf16 or f32; `channels`: columns of the result, C or more; out:
+    memref<MxC'xT>, or planes with out_sums and out_encoding, and kept: memref<MxC'xT>, as of `bit.plane_matmul`.
+    `window`: see `window_attribute`. The body is a block (row: index, col: index) of `arith`, `math`, `memref.load` (at
+    the row, the column or both) and one `bit.window_value`.
+    """
+
+    source = Operand()
+    out = Operand()
+    out_sums = OptionalOperand()
+    kept = OptionalOperand()
+    channels = Attr(base("#builtin.integer"))
+    reduction = Attr(one_of('"max"', '"sum"'))
+    out_encoding = Attr(base("#builtin.string"))
+    window = Attr()
+    body = Region(("index", "index"))
+
+    @property
+    def places(self) -> int:
+        """Rows of the result."""
+        return places_of(ir.MemRefType(self.source.type).shape[0], window_in(self.window))
+
+    @property
+    def value(self) -> WindowValueOp:
+        """The number in its body that the window yields."""
+        return next(inner for inner in self.body.operations if isinstance(inner, WindowValueOp))
+
+    @property
+    def stored(self) -> Stored:
+        """What it stores."""
+        return Stored(self.out, self.out_sums, self.kept, self.out_encoding, self.body)
+
+    def check(self) -> str | None:
+        numbers = ("i8", "i16", "i32", "f16", "bf16", "f32")
+        if fault := window_fault(self.window) or memref_fault(self.source.type, "source", ("R", "C"), numbers):
+            return fault
+        (rows, source_channels), window = ir.MemRefType(self.source.type).shape, window_in(self.window)
+        if not 1 <= rows <= LARGEST_SIZE or source_channels < 1:
+            return f"source must have 1 to {LARGEST_SIZE} pixels, and channels, but is {self.source.type}"
+        if fault := _pixels_fault("source", rows, self.window):
+            return fault
+        if not window.always_sees:
+            return "every window must see a place inside the image: take less padding than the window's size"
+        channels = ir.IntegerAttr(self.attributes["channels"]).value
+        if not source_channels <= channels <= LARGEST_SIZE or self.places > LARGEST_SIZE:
+            return (
+                f"there must be {source_channels} to {LARGEST_SIZE} channels, and as many places at most, but are "
+                f"{channels} and {self.places}"
+            )
+        values = [inner for inner in self.body.operations if isinstance(inner, WindowValueOp)]
+        if len(values) != 1:
+            return f"the body must have one bit.window_value, but has {len(values)}"
+        is_float = isinstance(ir.MemRefType(self.source.type).element_type, ir.FloatType)
+        if str(values[0].result.type) != (expected := "f32" if is_float else "i32"):
+            return f"bit.window_value must be {expected} for {self.source.type}, but is {values[0].result.type}"
+        return (
+            self.stored.fault((self.places,), channels)
+            or body_fault(self.body, "memref.load", (self.places, channels), makers=("bit.window_value",))
+            or self.stored.element_fault()
+        )
+
+
+@dialect.op("window_value")
+class WindowValueOp(DialectOp):
+    """What the window of the enclosing `bit.plane_reduce_window` sees of the channel at the body's column, reduced: i32
+    of integers, f32 of floats."""
+
+    PURE = True
+    result = Result()
 
 
 @dialect.op("window_class")

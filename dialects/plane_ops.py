@@ -40,12 +40,14 @@ from bitmlir.dialects.plane_conv_ops import (
     PlanePatchesOp,
     PlanePatchSumsOp,
     PlanePoolOp,
+    PlaneReduceWindowOp,
     WindowClassOp,
     bytes_fault,
     images_fault,
     places_of,
     window_in,
 )
+from bitmlir.dialects.plane_results import Stored
 from bitmlir.dialects.types import bitwise_name, constant_of, encoding_in
 
 __all__ = [
@@ -77,8 +79,9 @@ class PlaneMatmulOp(DialectOp):
     lhs: memref<PxMxWxi32>, rhs: memref<QxNxWxi32>; lhs_tiles: memref<PxRxVxi32>, rhs_tiles: memref<QxSxVxi32>, bit
     t%32 of word t//32 for the tile t of K; out: memref<MxNxT>, or memref<OxMxUxi32> with out_sums: memref<Mxi32>.
     `k` is the true K, `bitwise` the bit operation of every plane product in the body, `out_encoding` is "" for a
-    plain result. `tile`, if it is there, says how a GPU kernel divides the work: a dictionary of whole numbers and
-    units with the fields of the target's kind of tile, such as {alternate, columns = 256 : i64, rows = 64 : i64, …}.
+    plain result. Beside a packed one there may be kept: memref<MxNxT>, for which the body yields a number after the
+    code. `tile`, if it is there, says how a GPU kernel divides the work: a dictionary of whole numbers and units with
+    the fields of the target's kind of tile, such as {alternate, columns = 256 : i64, rows = 64 : i64, …}.
 
     The body is a block (row: index, col: index) of `arith`, `math`, `memref.load` (at the row, the column or both, or
     the row's `bit.window_class`) and `bit.plane_product`: the plane schedule, the corrections and the epilogue in one.
@@ -96,6 +99,7 @@ class PlaneMatmulOp(DialectOp):
     rhs_tiles = OptionalOperand()
     out = Operand()
     out_sums = OptionalOperand()
+    kept = OptionalOperand()
     k = Attr(base("#builtin.integer"))
     bitwise = Attr(attribute_named("bit", "bitwise"))
     out_encoding = Attr(base("#builtin.string"))
@@ -103,6 +107,11 @@ class PlaneMatmulOp(DialectOp):
     tile = OptionalAttr()
     body = Region(("index", "index"), extensible=True)
     offsets = None  # which `bit.plane_grouped_matmul` has
+
+    @property
+    def stored(self) -> Stored:
+        """What it stores."""
+        return Stored(self.out, self.out_sums, self.kept, self.out_encoding, self.body)
 
     def check(self) -> str | None:
         if self.window is not None:
@@ -120,9 +129,9 @@ class PlaneMatmulOp(DialectOp):
         return (
             self._tiles_fault("lhs_tiles", self.lhs_tiles, planes, m, k)
             or self._tiles_fault("rhs_tiles", self.rhs_tiles, rhs_planes, n, k)
-            or _out_fault(self, (*batch, m), n)
+            or self.stored.fault((*batch, m), n)
             or _body_fault(self, (m, n, *batch))
-            or _element_fault(self)
+            or self.stored.element_fault()
         )
 
     def _windowed_fault(self, attribute: ir.Attribute) -> str | None:
@@ -144,7 +153,7 @@ class PlaneMatmulOp(DialectOp):
             return f"lhs must have at most {LARGEST_SIZE} pixels, and places for its window, but has {rows} and {m}"
         if not 1 <= n <= LARGEST_SIZE:
             return f"rhs must have 1 to {LARGEST_SIZE} rows, but has {n}"
-        return _out_fault(self, (m,), n) or _body_fault(self, (m, n)) or _element_fault(self)
+        return self.stored.fault((m,), n) or _body_fault(self, (m, n)) or self.stored.element_fault()
 
     def _tiles_fault(self, name: str, tiles: ir.Value | None, planes: int, rows: int, k: int) -> str | None:
         if tiles is None:
@@ -174,7 +183,12 @@ class PlaneGroupedMatmulOp(DialectOp):
     tile = OptionalAttr()
     body = Region(("index", "index", "index"))
     # What `bit.plane_matmul`, whose kernels it shares, may have, but not this.
-    lhs_tiles = rhs_tiles = window = None
+    lhs_tiles = rhs_tiles = window = kept = None
+
+    @property
+    def stored(self) -> Stored:
+        """What it stores."""
+        return Stored(self.out, self.out_sums, None, self.out_encoding, self.body)
 
     def check(self) -> str | None:
         if fault := _plane_factors_fault(self, [], ["G"]):
@@ -182,41 +196,10 @@ class PlaneGroupedMatmulOp(DialectOp):
         (_, m, _), (_, groups, n, _) = (ir.MemRefType(v.type).shape for v in (self.lhs, self.rhs))
         return (
             memref_fault(self.offsets.type, "offsets", (groups + 1,))
-            or _out_fault(self, (m,), n)
+            or self.stored.fault((m,), n)
             or _body_fault(self, (m, n, groups))
-            or _element_fault(self)
+            or self.stored.element_fault()
         )
-
-
-def _packed_as(op: PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneByteConvOp) -> str:
-    return ir.StringAttr(op.attributes["out_encoding"]).value
-
-
-def _out_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneByteConvOp, rows: tuple[int, ...], n: int) -> str | None:
-    """Why the result has not so many rows, (batch, rows) for batches, and columns."""
-    if bool(_packed_as(op)) != (op.out_sums is not None):
-        return "out_sums and out_encoding belong together: a packed result has both, a plain one neither"
-    if not isinstance(op.out.type, ir.MemRefType):
-        return f"out must be a memref, but is {op.out.type}"
-    expected = [*rows, n]
-    if op.out_sums is not None:
-        try:
-            expected = [Encoding.parse(_packed_as(op)).bits, *rows, words_per_row(n)]
-        except EncodingError as error:
-            return f"out_encoding: {error}"
-        if fault := memref_fault(op.out_sums.type, "out_sums", rows):
-            return fault
-    if list(op.out.type.shape) != expected:
-        return f"out must have the sizes {expected}, but is {op.out.type}"
-    return None
-
-
-def _element_fault(op: PlaneMatmulOp | PlaneGroupedMatmulOp | PlaneByteConvOp) -> str | None:
-    """Why the body does not yield an element of the result."""
-    element = ir.MemRefType(op.out.type).element_type
-    if name := _packed_as(op):
-        element = ir.IntegerType.get_signless(Encoding.parse(name).bits)
-    return yield_fault(op.body, element, "body", "the element of out")
 
 
 def _plane_factors_fault(op: PlaneProduct, lhs_batch: Sequence[str] = (), rhs_batch: Sequence[str] = ()) -> str | None:
@@ -244,7 +227,7 @@ def _body_fault(op: PlaneProduct, sizes: Sequence[int]) -> str | None:
         (_class_fault(inner, op.body, sizes[0]) for inner in classes),
     )
     return (
-        body_fault(op.body, "memref.load", sizes, products=True, numbers=counts)
+        body_fault(op.body, "memref.load", sizes, makers=("bit.plane_product", "bit.window_class"), numbers=counts)
         or next(filter(None, faults), None)
         or tile_fault(op.tile)
     )
@@ -265,14 +248,15 @@ class PlaneByteConvOp(DialectOp):
     later): one element for each place of the window and each filter.
 
     source: memref<(N·H·W)xCxi8>; rhs: memref<QxOxVxi32>, filters of R·S·C numbers in `rhs_encoding`, taps by rows of
-    the filter. The body has one `bit.plane_product`, of plane 0 with plane 0 on 0, which stands for the sum of products
-    of numbers; places outside an image count as 0. The window has no dilation.
+    the filter; out, out_sums and kept as there. The body has one `bit.plane_product`, of plane 0 with plane 0 on 0,
+    which stands for the sum of products of numbers; places outside an image count as 0. The window has no dilation.
     """
 
     source = Operand()
     rhs = Operand()
     out = Operand()
     out_sums = OptionalOperand()
+    kept = OptionalOperand()
     rhs_encoding = Attr(attribute_named("bit", "encoding"))
     out_encoding = Attr(base("#builtin.string"))
     window = Attr()
@@ -287,6 +271,11 @@ class PlaneByteConvOp(DialectOp):
     def places(self) -> int:
         """Rows of the result."""
         return places_of(ir.MemRefType(self.source.type).shape[0], window_in(self.window))
+
+    @property
+    def stored(self) -> Stored:
+        """What it stores."""
+        return Stored(self.out, self.out_sums, self.kept, self.out_encoding, self.body)
 
     def check(self) -> str | None:
         try:
@@ -310,9 +299,9 @@ class PlaneByteConvOp(DialectOp):
         if len(products) != 1 or products[0].pairs != [(0, 0)] or constant_of(products[0].acc) != 0:
             return "the body must have one bit.plane_product, of plane 0 with plane 0 on 0"
         return (
-            _out_fault(self, (self.places,), filters)
-            or body_fault(self.body, "memref.load", (self.places, filters), products=True)
-            or _element_fault(self)
+            self.stored.fault((self.places,), filters)
+            or body_fault(self.body, "memref.load", (self.places, filters), makers=("bit.plane_product",))
+            or self.stored.element_fault()
         )
 
 
@@ -336,7 +325,7 @@ class PlaneSearchOp(DialectOp):
     tile = OptionalAttr()
     body = Region(("index", "index"))
     # What `bit.plane_matmul`, whose kernels it shares, may have, but not a search.
-    lhs_tiles = rhs_tiles = out_sums = offsets = window = None
+    lhs_tiles = rhs_tiles = out_sums = kept = offsets = window = None
 
     def check(self) -> str | None:
         if fault := _plane_factors_fault(self):
@@ -505,6 +494,7 @@ PlaneOp = (
     | PlanePatchSumsOp
     | PlaneEdgeSumsOp
     | PlanePoolOp
+    | PlaneReduceWindowOp
 )
 
 
@@ -515,8 +505,9 @@ def plane_matmul(
     *,
     k: int,
     bitwise: str,
-    body: Callable[..., ir.Value],
+    body: Callable[..., list[ir.Value]],
     out_sums: ir.Value | None = None,
+    kept: ir.Value | None = None,
     out_encoding: Encoding | None = None,
     lhs_tiles: ir.Value | None = None,
     rhs_tiles: ir.Value | None = None,
@@ -524,7 +515,7 @@ def plane_matmul(
     window: ir.Attribute | None = None,
 ) -> PlaneMatmulOp | PlaneGroupedMatmulOp:
     """Build a `bit.plane_matmul`, or with offsets a `bit.plane_grouped_matmul`; `body(row, col)`, for batches and
-    groups `body(row, col, number)`, builds the element or code to store."""
+    groups `body(row, col, number)`, builds the element or code to store, or code and number if some are kept."""
     fields: dict[str, Any] = {
         "lhs": lhs,
         "rhs": rhs,
@@ -537,11 +528,11 @@ def plane_matmul(
     if offsets is not None:
         op = PlaneGroupedMatmulOp(offsets=offsets, **fields)
     else:
-        op = PlaneMatmulOp(lhs_tiles=lhs_tiles, rhs_tiles=rhs_tiles, window=window, **fields)
+        op = PlaneMatmulOp(lhs_tiles=lhs_tiles, rhs_tiles=rhs_tiles, kept=kept, window=window, **fields)
         if ir.MemRefType(lhs.type).rank == 4:
             op.body.add_argument(ir.IndexType.get(), op.location)
     with ir.InsertionPoint(op.body):
-        gpu.YieldOp([body(*op.body.arguments)])
+        gpu.YieldOp(body(*op.body.arguments))
     return op
 
 
@@ -553,13 +544,13 @@ def plane_search(
     k: int,
     bitwise: str,
     order: ir.Attribute,
-    body: Callable[[ir.Value, ir.Value], ir.Value],
+    body: Callable[[ir.Value, ir.Value], list[ir.Value]],
 ) -> PlaneSearchOp:
-    """Build a `bit.plane_search`; `body(row, col)` builds the score."""
+    """Build a `bit.plane_search`; `body(row, col)` builds the score, as a list of one."""
     operation = ir.Attribute.parse(f'#bit.bitwise<"{bitwise}">')
     op = PlaneSearchOp(lhs=lhs, rhs=rhs, out=out, k=k, bitwise=operation, order=order)
     with ir.InsertionPoint(op.body):
-        gpu.YieldOp([body(*op.body.arguments)])
+        gpu.YieldOp(body(*op.body.arguments))
     return op
 
 

@@ -16,6 +16,7 @@ from bitmlir.dialects.faults import (
     body_fault,
     count_fault,
     element_fault,
+    kept_fault,
     packed_fault,
     yield_fault,
     zeros_fault,
@@ -25,6 +26,7 @@ from bitmlir.dialects.ops import (
     DialectOp,
     Operand,
     OptionalOperand,
+    OptionalResult,
     Region,
     Result,
     attribute_named,
@@ -163,8 +165,10 @@ class MatmulOp(DialectOp):
 
     The epilogue is a block (acc: i32, row: index, col: index), for batches (acc, row, col, batch: index), of `arith`,
     `math` and `tensor.extract` operations; it may read any tensor at these places, such as [col], [row, col] or
-    [batch, row]. It yields the element of a plain result, or the code (an i<p>)
-    of a packed one.
+    [batch, row]. It yields the element of a plain result, or the code (an i<p>) of a packed one.
+
+    Beside a packed result there may be `kept`, a plain one of the same sizes: then the epilogue yields the code and the
+    number to keep.
 
         %y = "bit.matmul"(%x, %w) ({
         ^bb0(%acc: i32, %row: index, %col: index):
@@ -183,6 +187,7 @@ class MatmulOp(DialectOp):
     rhs_tiles = OptionalOperand()
     epilogue = Region(("i32", "index", "index"), extensible=True)
     result = Result()
+    kept = OptionalResult()
 
     @classmethod
     def infer(cls, **fields: Any) -> list[ir.Type]:
@@ -232,7 +237,7 @@ class GroupedMatmulOp(DialectOp):
     epilogue = Region(("i32", "index", "index", "index"))
     result = Result()
     # What `bit.matmul`, with which it is lowered, may have, but not this.
-    lhs_tiles = rhs_tiles = None
+    lhs_tiles = rhs_tiles = kept = None
 
     @classmethod
     def infer(cls, **fields: Any) -> list[ir.Type]:
@@ -265,8 +270,9 @@ def _product_fault(op: MatmulOp | GroupedMatmulOp, shape: Sequence[int], places:
         fault = "the result cannot have a zero point for each row: no epilogue makes one"
     return (
         fault
+        or kept_fault(op.kept, type_)
         or body_fault(op.epilogue, "tensor.extract", places)
-        or yield_fault(op.epilogue, type_.element_type, "epilogue", "the result's element")
+        or yield_fault(op.epilogue, type_.element_type, "epilogue", "the result's element", op.kept)
     )
 
 

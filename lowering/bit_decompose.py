@@ -112,7 +112,8 @@ class _Row:
 
 
 _Product = bit.MatmulOp | bit.GroupedMatmulOp | bit.SearchOp
-_WithEpilogue = _Product | bit.Conv2dOp
+_WithEpilogue = _Product | bit.Conv2dOp | bit.ReduceWindowOp
+_OfImages = (bit.Conv2dOp, bit.ReduceWindowOp)
 
 
 def _i32() -> ir.Type:
@@ -271,6 +272,14 @@ class _Decomposition:
             self.values[value] = self._carried(value, parts)
         return self.values[value]
 
+    def _kept(self, op: bit.MatmulOp | bit.GroupedMatmulOp | bit.Conv2dOp | bit.ReduceWindowOp) -> ir.Value | None:
+        """Where the numbers go that an operation keeps beside its result."""
+        if op.kept is None:
+            return None
+        kept = self._result(op.kept)
+        assert isinstance(kept, ir.Value)
+        return kept
+
     # --- operations ---
 
     def _lower(self, op: ir.OpView) -> None:
@@ -287,6 +296,8 @@ class _Decomposition:
                 encoding=ir.RankedTensorType(op.source.type).encoding,
                 window=bit.window_attribute(op.window),
             )
+        elif isinstance(op, bit.ReduceWindowOp):
+            self._reduce_window(op)
         elif isinstance(op, bit.PackPatchesOp) and self._feeds_bytes(op):
             pass  # the convolution takes the bytes themselves
         elif isinstance(op, bit.PackPatchesOp):
@@ -333,6 +344,7 @@ class _Decomposition:
             rhs.planes,
             out.planes if packed else out,
             out_sums=out.sums if packed else None,
+            kept=self._kept(op),
             out_encoding=out.encoding if packed else None,
             lhs_tiles=None if op.lhs_tiles is None else self.values[op.lhs_tiles],
             rhs_tiles=None if op.rhs_tiles is None else self.values[op.rhs_tiles],
@@ -380,13 +392,14 @@ class _Decomposition:
             rhs=rhs.planes,
             out=out.planes if packed else out,
             out_sums=out.sums if packed else None,
+            kept=self._kept(op),
             rhs_encoding=ir.RankedTensorType(op.rhs.type).encoding,
             out_encoding=ir.StringAttr.get(str(out.encoding) if packed else ""),
             window=bit.window_attribute(source.window),
         )
         with ir.InsertionPoint(made.body):
             acc = bit.PlaneProductOp(acc=_constant(0), lhs_planes=[0], rhs_planes=[0]).result
-            gpu.YieldOp([self._epilogue(op, acc, *made.body.arguments)])
+            gpu.YieldOp(self._epilogue(op, acc, *made.body.arguments))
 
     def _conv2d(self, op: bit.Conv2dOp) -> None:
         """Patches of the images times filters. By AND, to which what lies outside the images adds nothing.
@@ -430,6 +443,7 @@ class _Decomposition:
             rhs.planes,
             out.planes if packed else out,
             out_sums=out.sums if packed else None,
+            kept=self._kept(op),
             out_encoding=out.encoding if packed else None,
             k=row_words * BITS_PER_WORD,
             bitwise="and",
@@ -437,9 +451,27 @@ class _Decomposition:
             body=functools.partial(self._conv_body, op, sums, edges),
         )
 
+    def _reduce_window(self, op: bit.ReduceWindowOp) -> None:
+        """The same on pixels as rows."""
+        out = self._result(op.result)
+        packed = isinstance(out, _Packed)
+        made = bit.PlaneReduceWindowOp(
+            source=self.values[op.source],
+            out=out.planes if packed else out,
+            out_sums=out.sums if packed else None,
+            kept=self._kept(op),
+            channels=ir.RankedTensorType(op.result.type).shape[3],
+            reduction=op.reduction,
+            out_encoding=ir.StringAttr.get(str(out.encoding) if packed else ""),
+            window=bit.window_attribute(op.window),
+        )
+        with ir.InsertionPoint(made.body):
+            acc = bit.WindowValueOp(results=[op.accumulator(op.source.type)]).result
+            gpu.YieldOp(self._epilogue(op, acc, *made.body.arguments))
+
     def _conv_body(
         self, op: bit.Conv2dOp, sums: ir.Value | None, edges: ir.Value | None, row: ir.Value, col: ir.Value
-    ) -> ir.Value:
+    ) -> list[ir.Value]:
         """One element of a convolution: as of a product, but for what taps outside the image would have added."""
         lhs, rhs = self.values[op.lhs], self.values[op.rhs]
         acc = _schedule(lhs.encoding, rhs.encoding)
@@ -459,7 +491,7 @@ class _Decomposition:
         self._check_range(op, lhs, rhs, operation)
         return operation
 
-    def _body(self, op: _Product, operation: str, row: ir.Value, col: ir.Value, *number: ir.Value) -> ir.Value:
+    def _body(self, op: _Product, operation: str, row: ir.Value, col: ir.Value, *number: ir.Value) -> list[ir.Value]:
         """One element: the plane schedule, the corrections and the epilogue. `number` is that of the matrix in a batch,
         or of the group."""
         lhs, rhs = self.values[op.lhs], self.values[op.rhs]
@@ -490,9 +522,9 @@ class _Decomposition:
                 f"has only XOR and needs one bit more: split the product along K into parts of at most {limit}",
             )
 
-    def _epilogue(self, op: _WithEpilogue, acc: ir.Value, *places: ir.Value) -> ir.Value:
-        """Clone the epilogue onto the corrected accumulator, reading memrefs instead of tensors."""
-        if isinstance(op, bit.Conv2dOp):
+    def _epilogue(self, op: _WithEpilogue, acc: ir.Value, *places: ir.Value) -> list[ir.Value]:
+        """Clone the epilogue onto the corrected accumulator, reading memrefs instead of tensors; what it yields."""
+        if isinstance(op, _OfImages):
             row, col = places
             _, *pixel, _ = op.epilogue.arguments
             arguments = [acc, *_pixel(op.window, row, pixel), col]
@@ -519,22 +551,21 @@ class _Decomposition:
             for index, value in enumerate(operands):
                 clone.operation.operands[index] = value
             mapping.update(zip(inner.operation.results, clone.operation.results, strict=True))
-        (yielded,) = operations[-1].operation.operands
-        return mapping.get(yielded, self.values.get(yielded, yielded))
+        return [mapping.get(v, self.values.get(v, v)) for v in operations[-1].operation.operands]
 
 
 def _reads_own_place(op: ir.OpView, read: ir.OpView) -> bool:
     """Whether a read in an operation's region is at a convolution's own pixel and channel."""
-    return isinstance(op, bit.Conv2dOp) and list(read.operation.operands)[1:] == list(op.epilogue.arguments)[1:]
+    return isinstance(op, _OfImages) and list(read.operation.operands)[1:] == list(op.epilogue.arguments)[1:]
 
 
 def _is_image(value: ir.Value) -> bool:
-    """Whether a convolution makes a plain tensor, or reads it by pixel, or pixels are packed."""
-    if not isinstance(value, ir.BlockArgument) and isinstance(value.owner.opview, bit.Conv2dOp):
+    """Whether an operation on images makes a plain tensor, or reads it by pixel, or pixels are packed."""
+    if not isinstance(value, ir.BlockArgument) and isinstance(value.owner.opview, _OfImages):
         return True
     for use in value.uses:
         user = use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner
-        if isinstance(user, (bit.PackOp, bit.PackPatchesOp)):
+        if isinstance(user, (bit.PackOp, bit.PackPatchesOp, bit.ReduceWindowOp)):
             return True
         around = user.operation.parent
         if user.operation.name == "tensor.extract" and around is not None and _reads_own_place(around.opview, user):

@@ -15,6 +15,7 @@ from bitmlir.lowering.cpu.patch_packing import build_pack_patches_kernel
 from bitmlir.lowering.cpu.patches import build_edge_sums_kernel, build_patch_sums_kernel, build_patches_kernel
 from bitmlir.lowering.cpu.pool import build_pool_kernel
 from bitmlir.lowering.cpu.product import build_product_kernel
+from bitmlir.lowering.cpu.reduce_window import build_reduce_window_kernel
 from bitmlir.lowering.cpu.top import build_ranks_kernel
 from bitmlir.lowering.passes import Pass, fail
 
@@ -67,6 +68,8 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
         return build_edge_sums_kernel(name, op)
     if isinstance(op, bit.PlanePoolOp):
         return build_pool_kernel(name, op)
+    if isinstance(op, bit.PlaneReduceWindowOp):
+        return build_reduce_window_kernel(name, op)
     if op.window is not None:
         fail(op, "kernels for the CPU cannot gather what a window sees: run bit-decompose for the CPU")
     return build_product_kernel(name, op)

@@ -23,6 +23,7 @@ from bitmlir.lowering.gpu.patch_packing import build_pack_patches_kernel
 from bitmlir.lowering.gpu.patches import build_edge_sums_kernel, build_patch_sums_kernel, build_patches_kernel
 from bitmlir.lowering.gpu.pool import build_pool_kernel
 from bitmlir.lowering.gpu.product import ProductProblem
+from bitmlir.lowering.gpu.reduce_window import build_reduce_window_kernel
 from bitmlir.lowering.gpu.resident import build_resident_kernel
 from bitmlir.lowering.gpu.resident_tile import ResidentTile
 from bitmlir.lowering.gpu.tiles import given_tile
@@ -124,6 +125,8 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
         return build_edge_sums_kernel(module, name, op, target)
     if isinstance(op, bit.PlanePoolOp):
         return build_pool_kernel(module, name, op, target)
+    if isinstance(op, bit.PlaneReduceWindowOp):
+        return build_reduce_window_kernel(module, name, op, target)
     problem = ProductProblem(op, target)
     tile = given_tile(problem) or choose_tile(problem)
     if isinstance(tile, ResidentTile):

@@ -218,15 +218,16 @@ class CostModel:
         """Bytes that must be read and written, each once."""
         op = self.problem.op
         loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
-        return traffic((op.lhs, op.rhs, op.lhs_tiles, op.rhs_tiles, *loads), (op.out, op.out_sums))
+        return traffic((op.lhs, op.rhs, op.lhs_tiles, op.rhs_tiles, *loads), (op.out, op.out_sums, op.kept))
 
     def store_clocks(self, columns: int) -> float:
         """Clocks that a thread spends on an element of the result, in a tile of so many columns."""
         if isinstance(self.problem.op, bit.PlaneSearchOp):
             return _SEARCH_CLOCKS + _LIST_CLOCKS * (self.problem.op.count - 1)
-        if self.problem.packed:
-            return (_ODD_CODE_CLOCKS if columns % _CODE_PIECE else _CODE_CLOCKS) * _result_planes(self.problem)
-        return _PLAIN_CLOCKS + self._read_clocks
+        plain = 0.0 if self.problem.numbers is None else _PLAIN_CLOCKS + self._read_clocks
+        if not self.problem.packed:
+            return plain
+        return plain + (_ODD_CODE_CLOCKS if columns % _CODE_PIECE else _CODE_CLOCKS) * _result_planes(self.problem)
 
     @property
     def _read_clocks(self) -> float:

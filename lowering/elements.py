@@ -114,6 +114,10 @@ class ElementBuilder(Protocol):
         """A value that depends on one axis alone, if it was computed before; else None."""
         ...
 
+    def seen(self, row: int, column: int) -> ir.Value:
+        """What a window yields for an element of the grid: `bit.window_value`."""
+        ...
+
 
 class Elements:
     """The values of a body, built when they are first asked for. Products are built first, by `run_products`."""
@@ -130,16 +134,16 @@ class Elements:
         self._multiplied = False
         for op in body.operations:
             axes = frozenset().union(*(self._axes.get(v, frozenset()) for v in op.operation.operands))
-            axes = frozenset({"row", "column"}) if isinstance(op, bit.PlaneProductOp) else axes
+            axes = frozenset({"row", "column"}) if isinstance(op, (bit.PlaneProductOp, bit.WindowValueOp)) else axes
             self._axes.update(dict.fromkeys(op.operation.results, axes))
             if op.operation.name == "memref.load" or any(v in self._read for v in op.operation.operands):
                 numbers = (v for v in op.operation.results if not isinstance(v.type, ir.IndexType))
                 self._read.update(dict.fromkeys(numbers))
 
     @property
-    def yielded(self) -> ir.Value:
-        """The body's result, to be read with `at`."""
-        return self.body.operations[len(self.body.operations) - 1].operands[0]
+    def yielded(self) -> list[ir.Value]:
+        """The body's results, to be read with `at`: an element or a code, and perhaps a number to be kept beside it."""
+        return list(self.body.operations[len(self.body.operations) - 1].operands)
 
     def at(self, value: ir.Value, row: int, column: int) -> ir.Value:
         """A value of the body for one element of the grid."""
@@ -211,6 +215,8 @@ class Elements:
         if isinstance(value.owner, ir.Block):
             return self.builder.number()
         op = value.owner.opview
+        if isinstance(op, bit.WindowValueOp):
+            return self.builder.seen(row, column)
         if isinstance(op, bit.WindowClassOp):
             return class_number(bit.window_in(op.window), self.at(op.place, row, column))
         if op.operation.name != "memref.load":

@@ -49,7 +49,11 @@ def _launch(op: bit.PlaneOp, target: Target) -> dict[str, Any]:
     elif isinstance(op, bit.PlaneByteConvOp):
         kind, matrix = "byte convolution", op.out
         loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
-        read, written = traffic((op.source, op.rhs, *loads), (op.out, op.out_sums))
+        read, written = traffic((op.source, op.rhs, *loads), (op.out, op.out_sums, op.kept))
+    elif isinstance(op, bit.PlaneReduceWindowOp):
+        kind, matrix = "reduce window", op.out
+        loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
+        read, written = traffic((op.source, *loads), (op.out, op.out_sums, op.kept))
     elif isinstance(op, bit.PlanePackPatchesOp):
         kind, matrix = "pack patches", op.planes
         read, written = traffic((op.source,), (op.planes, op.sums))

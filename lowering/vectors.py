@@ -17,11 +17,11 @@ def vector_of(element: ir.Type, lanes: int) -> ir.VectorType:
     return ir.VectorType.get([lanes], element)
 
 
-def splat(value: int, type_: ir.VectorType) -> ir.Value:
+def splat(value: float, type_: ir.VectorType) -> ir.Value:
     """The same number in every lane."""
     element = type_.element_type
     is_float = isinstance(element, ir.FloatType)
-    number = ir.FloatAttr.get(element, value) if is_float else ir.IntegerAttr.get(element, value)
+    number = ir.FloatAttr.get(element, value) if is_float else ir.IntegerAttr.get(element, int(value))
     return arith.constant(type_, ir.DenseElementsAttr.get_splat(type_, number))
 
 

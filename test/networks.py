@@ -56,18 +56,71 @@ def _vectors() -> nn.Layer:
     return _norm(nn.Linear(x, _weights(10, 20, low=-3, high=3), "bipolar2"))
 
 
+def _whole_residuals() -> nn.Layer:
+    """Integers all the way: first sums past 16 bits, a shortcut that is pooled and padded, another one that is not."""
+    sums: nn.Layer = nn.Conv2d(nn.Input((12, 10, 9)), _weights(64, 5, 5, 9), padding=2)
+    codes = nn.Sign(_norm(sums))
+    for channels, stride in ((64, 1), (100, 2), (100, 1)):
+        shortcut = sums
+        if stride > 1:
+            shortcut = nn.PadChannels(nn.MaxPool2d(sums, stride), channels)
+        x = nn.Sign(_norm(nn.Conv2d(codes, _weights(channels, 3, 3, codes.shape[2]), stride=stride, padding=1)))
+        sums = nn.Add(nn.Conv2d(x, _weights(channels, 3, 3, channels), padding=1), shortcut)
+        codes = nn.Quantise(_norm(sums), 2, 0.7) if stride > 1 else nn.Sign(_norm(sums))
+    return nn.Linear(nn.Flatten(codes), _weights(10, 6 * 5 * 100))
+
+
+def _real_residuals() -> nn.Layer:
+    """Real numbers beside the codes, downsampled by a convolution of 8 bits; the mean of each channel in the end."""
+    x = nn.MaxPool2d(
+        _norm(nn.Conv2d(nn.Input((16, 14, 3)), _weights(33, 7, 7, 3, low=-8, high=7, step=1), "i4", 2, 3)), 3, 2, 1
+    )
+    for channels, stride in ((33, 1), (70, 2), (70, 1)):
+        shortcut: nn.Layer = x
+        if stride > 1:
+            mean = nn.Quantise(nn.AvgPool2d(x, 2), 8, 0.01, signed=True)
+            shortcut = _norm(nn.Conv2d(mean, _weights(channels, 1, 1, x.shape[2])))
+        codes = nn.Sign(x) if channels < 70 else nn.Quantise(x, 3, 0.4, signed=True, narrow=True)
+        weights = _weights(channels, 3, 3, x.shape[2])
+        x = nn.Add(shortcut, _norm(nn.Conv2d(codes, weights, stride=stride, padding=1)))
+    means = nn.Quantise(nn.Flatten(nn.AvgPool2d(x, x.shape[:2])), 8, 0.02, signed=True)
+    return _norm(nn.Linear(means, _weights(10, 70, low=-100, high=100, step=1), "i8"))
+
+
+def _several_ways() -> nn.Layer:
+    """Numbers that many layers take: codes of two kinds, sums of sums, means at edges, the same twice."""
+    sums = nn.Conv2d(nn.Input((8, 7, 2)), _weights(40, 3, 3, 2), padding=1)
+    first = nn.Conv2d(nn.Sign(sums), _weights(40, 3, 3, 40), padding=1)
+    second = nn.Conv2d(nn.Quantise(_norm(sums), 2, 0.5), _weights(40, 3, 3, 40), padding=1)
+    both = nn.Add(nn.Add(first, second), nn.Add(sums, sums))
+    mean = nn.AvgPool2d(both, 3, 1, 1)
+    third = nn.Add(_norm(nn.Conv2d(nn.Sign(both), _weights(40, 1, 1, 40))), nn.Add(mean, _norm(both)))
+    return nn.Add(third, nn.MaxPool2d(third, 3, 1, 1))
+
+
+def _vectors_with_residuals() -> nn.Layer:
+    sums: nn.Layer = nn.Linear(nn.Flatten(nn.Input((5, 4, 2))), _weights(70, 40))
+    for _ in range(2):
+        sums = nn.Add(sums, nn.Linear(nn.Sign(_norm(sums)), _weights(70, 70)))
+    return nn.Linear(nn.Quantise(_norm(sums), 5, 0.1), _weights(9, 70))
+
+
 SMALL: dict[str, nn.Layer] = {
     "images": _images(),
     "widths": _widths(),
     "images of many channels": _wide_images(),
     "a first layer with dilation": _dilated(),
     "vectors": _vectors(),
+    "whole residuals": _whole_residuals(),
+    "real residuals": _real_residuals(),
+    "several ways": _several_ways(),
+    "vectors with residuals": _vectors_with_residuals(),
 }
 
 
 def random_images(model: nn.Model, seed: int = 5) -> np.ndarray:
     """A batch of inputs."""
-    shape = (model.batch, *model.program.layers[0].shape)
+    shape = (model.batch, *model.program.input.shape)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
@@ -77,5 +130,7 @@ def equal(results: Any, expected: Any) -> None:
     for result, right in zip(results, expected, strict=True):
         values = unpack(result) if isinstance(result, Packed) else np.asarray(result)
         if values.dtype.kind == "f":
-            values, right = values.view(np.int32), right.astype(np.float32).view(np.int32)
+            assert values.dtype == right.dtype
+            bits = f"i{values.dtype.itemsize}"
+            values, right = values.view(bits), right.view(bits)
         np.testing.assert_array_equal(values, right)

@@ -12,10 +12,25 @@ logits = model(images)
 
 from __future__ import annotations
 
-from bitmlir.nn.layers import BatchNorm, Conv2d, Flatten, Input, Layer, Linear, MaxPool2d, Quantise, Sign
+from bitmlir.nn.layers import (
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Input,
+    Layer,
+    Linear,
+    MaxPool2d,
+    PadChannels,
+    Quantise,
+    Sign,
+)
 from bitmlir.nn.model import Model, compile
 
 __all__ = [
+    "Add",
+    "AvgPool2d",
     "BatchNorm",
     "Conv2d",
     "Flatten",
@@ -24,6 +39,7 @@ __all__ = [
     "Linear",
     "MaxPool2d",
     "Model",
+    "PadChannels",
     "Quantise",
     "Sign",
     "compile",

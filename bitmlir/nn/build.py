@@ -2,129 +2,233 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from mlir import ir
-from mlir.dialects import arith
+from mlir.dialects import arith, gpu, math
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.encoding import Encoding
 from bitmlir.entry_function import Values, module_of
-from bitmlir.nn.steps import Pool, Product, Start, Step
+from bitmlir.nn.steps import (
+    Affine,
+    Codes,
+    Epilogue,
+    Limits,
+    Numbers,
+    Plus,
+    Pool,
+    Product,
+    Program,
+    Reduce,
+    Rounding,
+    Start,
+    Step,
+)
 
-__all__ = ["constants_of", "network_module"]
+__all__ = ["constants_of", "network_module", "results_of"]
 
 INPUT, OUTPUT = "images", "result"
-CONSTANTS = ("weights", "limits", "signs", "scale", "bias")
 
 
-def constants_of(steps: Sequence[Step]) -> dict[str, object]:
-    """The arguments of the module beside the input: what each product multiplies with and compares to, by name."""
-    constants: dict[str, object] = {}
+def results_of(program: Program, every: bool = False) -> dict[str, Codes | Numbers]:
+    """The results of a network's function by name: its output, or what `every` step but the first leaves."""
+    if not every:
+        return {OUTPUT: program.output}
+    left = [value for step in program.steps if not isinstance(step, Start) for value in step.results]
+    return {f"{OUTPUT}{number}": value for number, value in enumerate(left, start=1)}
+
+
+def constants_of(steps: Sequence[Step]) -> dict[str, Any]:
+    """The arguments of the module beside the input, by name: what products multiply with, and what epilogues read."""
+    constants: dict[str, Any] = {}
     for number, step in enumerate(steps):
         if isinstance(step, Product):
-            given = {name: getattr(step, name) for name in CONSTANTS}
-            constants |= {f"{name}{number}": value for name, value in given.items() if value is not None}
+            constants[f"weights{number}"] = step.weights
+        if isinstance(step, (Product, Reduce)):
+            constants |= {f"{name}{number}": array for name, array in _arrays(step.epilogue).items()}
     return constants
 
 
-def network_module(steps: Sequence[Step], batch: int, every: bool = False) -> ir.Module:
-    """A module of one function `network`: input and constants in, the last step's result out, or that of `every`
-    step but the first, by number.
+def _arrays(epilogue: Epilogue) -> dict[str, np.ndarray]:
+    """What an epilogue reads beside numbers, by name."""
+    arrays: dict[str, np.ndarray | None] = {"shift": epilogue.shift}
+    if isinstance(epilogue.coding, Limits):
+        arrays |= {"limits": epilogue.coding.limits, "signs": epilogue.coding.signs}
+    for place, term in enumerate(epilogue.terms):
+        if isinstance(term, Affine):
+            arrays |= {f"scale{place}_": term.scale, f"bias{place}_": term.bias}
+        elif epilogue.is_real and term.numbers.origin is not None:
+            arrays[f"origin{place}_"] = term.numbers.origin.astype(np.int32)
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def network_module(program: Program, batch: int, every: bool = False) -> ir.Module:
+    """A module of one function `network`: input and constants in, `results_of` the program out.
 
     Needs a current context with the `bit` dialect loaded.
     """
-    start = steps[0]
+    start = program.steps[0]
     assert isinstance(start, Start)
-    arguments: dict[str, ir.Type] = {INPUT: _plain([batch, *start.source], "i8")}
-    for number, step in enumerate(steps):
-        if isinstance(step, Product):
-            channels = step.shape[-1]
-            arguments[f"weights{number}"] = bit.packed_type(list(step.weights.shape), step.weights.encoding)
-            if step.limits is not None:
-                arguments[f"limits{number}"] = _plain(list(step.limits.shape), "i32")
-            if step.signs is not None:
-                arguments[f"signs{number}"] = _plain([channels], "i32")
-            if step.scale is not None:
-                arguments |= {f"{name}{number}": _plain([channels], "f32") for name in ("scale", "bias")}
-    types = _types(steps, batch)
-    wanted = {f"{OUTPUT}{number}": number for number in range(1, len(steps))} if every else {OUTPUT: len(steps) - 1}
+    arguments = {INPUT: _plain([batch, *start.source], "i8")}
+    arguments |= {name: _argument_type(value) for name, value in constants_of(program.steps).items()}
+    results = results_of(program, every)
 
     def body(values: Values) -> list[ir.Value]:
-        made = [values[INPUT]]
-        for number, step in enumerate(steps):
-            own = {name: values[f"{name}{number}"] for name in CONSTANTS if f"{name}{number}" in values}
-            made.append(_emit(step, made[-1], own, types[number]))
-        return [made[number + 1] for number in wanted.values()]
+        made: dict[Codes | Numbers, ir.Value] = {}
+        for number, step in enumerate(program.steps):
+            own = {n: values[f"{n}{number}"] for n in _own_names(step)}
+            types = [_type(result, batch) for result in step.results]
+            emitted = _emit(step, values[INPUT], made, own, types)
+            made |= dict(zip(step.results, emitted, strict=True))
+        return [made[result] for result in results.values()]
 
-    return module_of("network", arguments, {name: types[number] for name, number in wanted.items()}, body)
+    return module_of("network", arguments, {name: _type(value, batch) for name, value in results.items()}, body)
 
 
-def _types(steps: Sequence[Step], batch: int) -> list[ir.Type]:
-    """The types of what the steps leave."""
-    types: list[ir.Type] = []
-    codes: Encoding | None = None
-    for step in steps:
-        codes = codes if isinstance(step, Pool) else step.codes
-        shape = [batch, *step.shape]
-        if codes is not None:
-            types.append(bit.packed_type(shape, codes))
-        else:
-            types.append(_plain(shape, "f32" if isinstance(step, Product) and step.scale is not None else "i32"))
-    return types
+def _own_names(step: Step) -> list[str]:
+    names = ["weights"] if isinstance(step, Product) else []
+    return names + (list(_arrays(step.epilogue)) if isinstance(step, (Product, Reduce)) else [])
+
+
+def _argument_type(value: Any) -> ir.Type:
+    if isinstance(value, np.ndarray):
+        return _plain(list(value.shape), {"int32": "i32", "float32": "f32"}[str(value.dtype)])
+    return bit.packed_type(list(value.shape), value.encoding)
+
+
+def _type(value: Codes | Numbers, batch: int) -> ir.Type:
+    shape = [batch, *value.shape]
+    return bit.packed_type(shape, value.encoding) if isinstance(value, Codes) else _plain(shape, value.element)
 
 
 def _plain(shape: list[int], element: str) -> ir.Type:
     return ir.RankedTensorType.get(shape, ir.Type.parse(element))
 
 
-def _emit(step: Step, value: ir.Value, constants: Values, result: ir.Type) -> ir.Value:
-    """The operation of a step on what the one before left."""
+def _emit(
+    step: Step, images: ir.Value, made: Mapping[Codes | Numbers, ir.Value], constants: Values, types: list[ir.Type]
+) -> list[ir.Value]:
+    """The operation of a step, and what it yields."""
     if isinstance(step, Start):
         if step.size is None:
-            return bit.PackOp(source=value, results=[result]).result
+            return [bit.PackOp(source=images, results=types).result]
         window = {"size": list(step.size), "stride": list(step.stride), "padding": list(step.padding)}
-        return bit.PackPatchesOp(source=value, results=[result], **window).result
+        return [bit.PackPatchesOp(source=images, results=types, **window).result]
+    source = made[step.source]
     if isinstance(step, Pool):
         padding = list(step.padding)
-        return bit.PoolOp(source=value, size=list(step.size), stride=list(step.stride), padding=padding).result
-    weights, epilogue = constants["weights"], _epilogue(step, constants)
-    if len(step.shape) == 1:
-        return bit.matmul(value, weights, result=result, epilogue=lambda acc, _row, column: epilogue(acc, column))
-    return bit.conv2d(
-        value,
-        weights,
-        stride=step.stride,
-        padding=step.padding,
-        dilation=step.dilation,
-        result=result,
-        epilogue=lambda acc, *places: epilogue(acc, places[-1]),
-    )
+        return [bit.PoolOp(source=source, size=list(step.size), stride=list(step.stride), padding=padding).result]
+    if isinstance(step, Reduce):
+        window = {"size": list(step.size), "stride": list(step.stride), "padding": list(step.padding)}
+        reduction = ir.StringAttr.get(step.reduction)
+        op = bit.ReduceWindowOp(source=source, reduction=reduction, results=types, **window)
+    elif len(step.shape) == 1:
+        op = bit.MatmulOp(lhs=source, rhs=constants["weights"], results=types)
+    else:
+        steps = {"stride": list(step.stride), "padding": list(step.padding), "dilation": list(step.dilation)}
+        op = bit.Conv2dOp(lhs=source, rhs=constants["weights"], results=types, **steps)
+    with ir.InsertionPoint(op.epilogue):
+        acc, *places = op.epilogue.arguments
+        gpu.YieldOp(_Element(step.epilogue, constants, made, places).of(acc))
+    return list(op.operation.results)
 
 
-def _epilogue(step: Product, constants: Values) -> Callable[[ir.Value, ir.Value], ir.Value]:
-    """What becomes of a sum in a channel: a code or a number."""
+class _Element:
+    """One element at its places, the last of them its channel."""
 
-    def element(acc: ir.Value, channel: ir.Value) -> ir.Value:
-        if step.signs is not None:
-            acc = arith.muli(acc, bit.extract(constants["signs"], channel))
-        if step.codes is None:
-            if step.scale is None:
-                return acc
-            value = arith.sitofp(ir.F32Type.get(), acc)
-            value = arith.mulf(value, bit.extract(constants["scale"], channel))
-            return arith.addf(value, bit.extract(constants["bias"], channel))
-        assert step.limits is not None
-        index = ir.IndexType.get()
-        reached = [
-            bit.threshold(acc, bit.extract(constants["limits"], arith.constant(index, number), channel))
-            for number in range(len(step.limits))
-        ]
-        if len(reached) == 1:
-            return reached[0]
-        count = arith.extui(acc.type, reached[0])
-        for more in reached[1:]:
-            count = arith.addi(count, arith.extui(acc.type, more))
-        return arith.trunci(ir.IntegerType.get_signless(step.codes.bits), count)
+    def __init__(
+        self,
+        epilogue: Epilogue,
+        constants: Values,
+        made: Mapping[Codes | Numbers, ir.Value],
+        places: Sequence[ir.Value],
+    ) -> None:
+        self.epilogue, self.constants, self.made, self.places = epilogue, constants, made, places
 
-    return element
+    def of(self, x: ir.Value) -> list[ir.Value]:
+        """What becomes of a number: a code, what is stored of it, or both."""
+        epilogue, f32 = self.epilogue, ir.F32Type.get()
+        if epilogue.shift is not None:
+            x = arith.subi(x, self._by_channel("shift"))
+        if epilogue.is_real and not isinstance(x.type, ir.FloatType):
+            x = arith.sitofp(f32, x)
+        for place, term in enumerate(epilogue.terms):
+            if isinstance(term, Affine):
+                x = arith.mulf(x, self._by_channel(f"scale{place}_"))
+                x = arith.addf(x, self._by_channel(f"bias{place}_"))
+            else:
+                x = self._plus(x, place, term)
+        stored: list[ir.Value] = []
+        if epilogue.numbers is not None:
+            stored, x = _narrowed(x, ir.Type.parse(epilogue.numbers.element))
+        if epilogue.coding is None:
+            return stored
+        code = self._limited(x) if isinstance(epilogue.coding, Limits) else self._rounded(x, epilogue.coding)
+        return [code, *stored]
+
+    def _by_channel(self, name: str) -> ir.Value:
+        return bit.extract(self.constants[name], self.places[-1])
+
+    def _plus(self, x: ir.Value, place: int, term: Plus) -> ir.Value:
+        """x and what lies at the same place."""
+        added = bit.extract(self.made[term.numbers], *self.places)
+        if not term.numbers.is_real:
+            added = added if term.numbers.element == "i32" else arith.extsi(ir.IntegerType.get_signless(32), added)
+            if not self.epilogue.is_real:
+                return arith.addi(x, added)
+            if term.numbers.origin is not None:
+                added = arith.addi(added, self._by_channel(f"origin{place}_"))
+            return arith.addf(x, arith.sitofp(ir.F32Type.get(), added))
+        added = added if term.numbers.element == "f32" else arith.extf(ir.F32Type.get(), added)
+        return arith.addf(x, added)
+
+    def _limited(self, x: ir.Value) -> ir.Value:
+        """A code by how many limits are reached."""
+        coding, codes = self.epilogue.coding, self.epilogue.codes
+        assert isinstance(coding, Limits)
+        assert codes is not None
+        is_real = isinstance(x.type, ir.FloatType)
+        if coding.signs is not None:
+            x = (arith.mulf if is_real else arith.muli)(x, self._by_channel("signs"))
+        index, code = ir.IndexType.get(), ir.IntegerType.get_signless(codes.encoding.bits)
+
+        def reached(number: int) -> ir.Value:
+            limit = bit.extract(self.constants["limits"], arith.constant(index, number), self.places[-1])
+            if is_real:
+                return arith.cmpf(arith.CmpFPredicate.OGE, x, limit)
+            return bit.threshold(x, limit)
+
+        if len(coding.limits) == 1:
+            return reached(0)
+        wide = ir.IntegerType.get_signless(32)
+        count = arith.extui(wide, reached(0))
+        for number in range(1, len(coding.limits)):
+            count = arith.addi(count, arith.extui(wide, reached(number)))
+        if coding.lowest:
+            count = arith.addi(count, arith.constant(wide, coding.lowest))
+        return arith.trunci(code, count)
+
+    def _rounded(self, x: ir.Value, coding: Rounding) -> ir.Value:
+        """A code by rounding."""
+        codes, f32 = self.epilogue.codes, ir.F32Type.get()
+        assert codes is not None
+        low, high = (arith.constant(f32, float(end)) for end in coding.ends)
+        if coding.scale != 1.0:
+            x = arith.divf(x, arith.constant(f32, coding.scale))
+        x = math.roundeven(arith.minnumf(arith.maxnumf(x, low), high))
+        x = arith.minnumf(arith.maxnumf(x, low), high)  # as arith.fptosi asks for
+        return arith.trunci(
+            ir.IntegerType.get_signless(codes.encoding.bits), arith.fptosi(ir.IntegerType.get_signless(32), x)
+        )
+
+
+def _narrowed(x: ir.Value, element: ir.Type) -> tuple[list[ir.Value], ir.Value]:
+    """A number as it is stored, and what of it is left for what is computed next."""
+    if x.type == element:
+        return [x], x
+    if isinstance(element, ir.FloatType):
+        narrow = arith.truncf(element, x)
+        return [narrow], arith.extf(x.type, narrow)
+    return [arith.trunci(element, x)], x

@@ -17,20 +17,34 @@ from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
 from bitmlir.dialects.window import Axis, Window
 from bitmlir.formats.packed import whole_sizes
 
-__all__ = ["BatchNorm", "Conv2d", "Flatten", "Input", "Layer", "Linear", "MaxPool2d", "Quantise", "Sign"]
+__all__ = [
+    "Add",
+    "AvgPool2d",
+    "BatchNorm",
+    "Conv2d",
+    "Flatten",
+    "Input",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "PadChannels",
+    "Quantise",
+    "Sign",
+]
 
 Pair = int | tuple[int, int]
 
-_MOST_BITS = 3  # of quantised activations: each code more is one more threshold
+_MOST_BITS = 8  # of quantised activations
 
 
 class Layer(ABC):
-    """A layer: all but `Input` have a `source`, another one whose numbers they take."""
+    """A layer: all but `Input` have sources, other ones whose numbers they take; most have one `source`."""
 
     @property
-    def before(self) -> Layer | None:
-        """The source, if there is one."""
-        return getattr(self, "source", None)
+    def sources(self) -> tuple[Layer, ...]:
+        """The layers whose numbers it takes."""
+        source = getattr(self, "source", None)
+        return () if source is None else (source,)
 
     @property
     @abstractmethod
@@ -42,9 +56,14 @@ class Layer(ABC):
     def codes(self) -> Encoding | None:
         """The encoding of what it yields; None for sums and real numbers."""
 
+    @property
+    def is_real(self) -> bool:
+        """Whether it yields real numbers, not integers."""
+        return any(source.is_real for source in self.sources)
+
     @abstractmethod
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        """What it yields for a batch: integers as int64, real numbers as float64."""
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        """What it yields for a batch of what each of its sources does: integers as int64, real numbers as float64."""
 
     @property
     def name(self) -> str:
@@ -82,12 +101,14 @@ class Input(Layer):
     def codes(self) -> Encoding:
         return Encoding.parse("u8")
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        if x.dtype != np.uint8:
-            raise InputError(f"the input must be of type uint8, got {x.dtype}: convert it")
-        if x.shape[1:] != self.shape:
-            raise ShapeError(f"the input must have the shape (batch, {', '.join(map(str, self.shape))}), got {x.shape}")
-        return x.astype(np.int64)
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        (images,) = x
+        if images.dtype != np.uint8:
+            raise InputError(f"the input must be of type uint8, got {images.dtype}: convert it")
+        if images.shape[1:] != self.shape:
+            expected = f"(batch, {', '.join(map(str, self.shape))})"
+            raise ShapeError(f"the input must have the shape {expected}, got {images.shape}")
+        return images.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +142,8 @@ class Linear(Layer):
     def codes(self) -> None:
         return None
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        return reference.matmul(x, self.weights)
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return reference.matmul(x[0], self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +193,8 @@ class Conv2d(Layer):
     def codes(self) -> None:
         return None
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        return reference.conv2d(x, self.weights, self.window)
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return reference.conv2d(x[0], self.weights, self.window)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +214,7 @@ class BatchNorm(Layer):
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        _require_layer(self)
+        _require_numbers(self, self.source)
         channels = self.source.shape[-1:]
         for name in ("gamma", "beta", "mean", "variance"):
             values = np.array(getattr(self, name), np.float64)
@@ -217,13 +238,85 @@ class BatchNorm(Layer):
     def codes(self) -> None:
         return None
 
+    @property
+    def is_real(self) -> bool:
+        return True
+
     @cached_property
     def scale(self) -> np.ndarray:
         """gamma/√(variance + epsilon)"""
         return self.gamma / np.sqrt(self.variance + self.epsilon)
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        return (x - self.mean) * self.scale + self.beta
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return (x[0] - self.mean) * self.scale + self.beta
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Layer):
+    """The sum of two layers that yield numbers, as at the end of a residual block.
+
+    Raises:
+        ShapeError: layers of different shapes.
+        EncodingError: a layer that yields codes.
+    """
+
+    first: Layer
+    second: Layer
+
+    def __post_init__(self) -> None:
+        for source in self.sources:
+            _require_numbers(self, source)
+        if self.first.shape != self.second.shape:
+            raise ShapeError(
+                f"Add needs layers of one shape, got {self.first.shape} and {self.second.shape}: see AvgPool2d, "
+                f"MaxPool2d and PadChannels"
+            )
+
+    @property
+    def sources(self) -> tuple[Layer, ...]:
+        return self.first, self.second
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of both."""
+        return self.first.shape
+
+    @property
+    def codes(self) -> None:
+        return None
+
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return x[0] + x[1]
+
+
+@dataclass(frozen=True, eq=False)
+class PadChannels(Layer):
+    """Numbers of images with channels of zeros behind their own, up to so many (a shortcut of type A).
+
+    Raises:
+        ShapeError: a source without images, or with more channels. EncodingError: one that yields codes.
+    """
+
+    source: Layer
+    channels: int
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, self.source)
+        _, _, channels = _require_images(self.source, self.name)
+        if type(self.channels) is not int or self.channels < channels:
+            raise ShapeError(f"PadChannels must reach {channels} channels at least, got {self.channels}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(height, width, channels)"""
+        return (*self.source.shape[:2], self.channels)
+
+    @property
+    def codes(self) -> None:
+        return None
+
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return np.pad(x[0], ((0, 0), (0, 0), (0, 0), (0, self.channels - x[0].shape[-1])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +324,9 @@ class Sign(Layer):
     """1 where x ≥ 0, else −1."""
 
     source: Layer
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, self.source)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -241,25 +337,41 @@ class Sign(Layer):
     def codes(self) -> Encoding:
         return Encoding.parse("bipolar")
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        return np.where(x >= 0, 1, -1).astype(np.int64)
+    @property
+    def is_real(self) -> bool:
+        return False
+
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return np.where(x[0] >= 0, 1, -1).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Quantise(Layer):
-    """The whole number nearest to x/scale, of two the even one, from 0 to 2^bits − 1.
+    """The whole number nearest to x/scale, of two the even one, from 0 to 2^bits − 1; with a sign from −2^(bits−1) to
+    2^(bits−1) − 1, or if `narrow` from −(2^(bits−1) − 1).
 
     Raises:
-        InputError: bits other than 1 to 3, or a scale that is not positive.
+        InputError: bits other than 1 to 8 (2 to 8 with a sign), narrow without a sign, or a scale that is not positive.
+
+    Example:
+        >>> numbers = Linear(Input((2,)), np.array([[1, 1], [-1, -1], [1, -1]]))
+        >>> Quantise(numbers, 3, scale=2.0, signed=True).apply(np.array([[-9.0, 3.0, 5.1]]))
+        array([[-4,  2,  3]])
     """
 
     source: Layer
     bits: int
     scale: float = 1.0
+    signed: bool = False
+    narrow: bool = False
 
     def __post_init__(self) -> None:
-        if type(self.bits) is not int or self.bits not in range(1, _MOST_BITS + 1):
-            raise InputError(f"bits of {self.name} must be from 1 to {_MOST_BITS}, got {self.bits}")
+        _require_numbers(self, self.source)
+        least = 2 if self.signed else 1
+        if type(self.bits) is not int or self.bits not in range(least, _MOST_BITS + 1):
+            raise InputError(f"bits of {self.name} must be from {least} to {_MOST_BITS}, got {self.bits}")
+        if self.narrow and not self.signed:
+            raise InputError(f"{self.name} is narrow with a sign alone: give signed=True, too")
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InputError(f"the scale of {self.name} must be a positive number, got {self.scale}")
 
@@ -270,22 +382,24 @@ class Quantise(Layer):
 
     @property
     def codes(self) -> Encoding:
-        return Encoding.parse(f"u{self.bits}")
+        return Encoding.parse(f"{'i' if self.signed else 'u'}{self.bits}")
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        return np.clip(np.nan_to_num(np.rint(x / self.scale)), 0, 2**self.bits - 1).astype(np.int64)
+    @property
+    def is_real(self) -> bool:
+        return False
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest number."""
+        return self.codes.minimum + self.narrow, self.codes.maximum
+
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return np.clip(np.nan_to_num(np.rint(x[0] / self.scale)), *self.ends).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool2d(Layer):
-    """The largest number of each channel that a window sees; places outside the image are left out.
-
-    stride: the window's size if it is not given.
-
-    Raises:
-        ShapeError: a source without images, or a window that does not fit.
-        EncodingError: a source that yields no codes.
-    """
+class _Pool2d(Layer):
+    """What pools share. stride: the window's size if it is not given."""
 
     source: Layer
     size: Pair
@@ -293,7 +407,8 @@ class MaxPool2d(Layer):
     padding: int | tuple[int, ...] = 0
 
     def __post_init__(self) -> None:
-        shape = _require_images(_require_codes(self), self.name)
+        _require_layer(self)
+        shape = _require_images(self.source, self.name)
         stride = self.size if self.stride is None else self.stride
         for name, value, count in (("size", self.size, 2), ("stride", stride, 2), ("padding", self.padding, 4)):
             object.__setattr__(self, name, _spread(value, count, name))
@@ -313,12 +428,47 @@ class MaxPool2d(Layer):
         """(height, width, channels)"""
         return (*self.window.places, self.source.shape[2])
 
+
+class MaxPool2d(_Pool2d):
+    """The largest number of each channel that a window sees; places outside the image are left out.
+
+    stride: the window's size if it is not given.
+
+    Raises:
+        ShapeError: a source without images, or a window that does not fit.
+    """
+
     @property
     def codes(self) -> Encoding | None:
         return self.source.codes
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        return reference.max_pool(x, self.window)
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return reference.reduce_window(x[0], self.window, "max")
+
+
+class AvgPool2d(_Pool2d):
+    """The mean of the numbers of each channel that a window sees; places outside the image count as 0.
+
+    stride: the window's size if it is not given.
+
+    Raises:
+        ShapeError: a source without images, or a window that does not fit. EncodingError: one that yields codes.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_numbers(self, self.source)
+
+    @property
+    def codes(self) -> None:
+        return None
+
+    @property
+    def is_real(self) -> bool:
+        return True
+
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return reference.reduce_window(x[0], self.window, "sum") / self.window.taps
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,8 +486,8 @@ class Flatten(Layer):
     def codes(self) -> Encoding | None:
         return self.source.codes
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
-        return x.reshape(x.shape[0], -1)
+    def apply(self, *x: np.ndarray) -> np.ndarray:
+        return x[0].reshape(x[0].shape[0], -1)
 
 
 def _adopt_weights(layer: Linear | Conv2d) -> None:
@@ -358,11 +508,20 @@ def _adopt_weights(layer: Linear | Conv2d) -> None:
 
 
 def _require_layer(layer: Layer) -> None:
-    if not isinstance(layer.before, Layer):
-        raise InputError(f"{layer.name} follows a layer, got {type(layer.before).__name__}")
+    for source in layer.sources or (None,):
+        if not isinstance(source, Layer):
+            raise InputError(f"{layer.name} follows a layer, got {type(source).__name__}")
 
 
-def _require_codes(layer: Linear | Conv2d | MaxPool2d) -> Layer:
+def _require_numbers(layer: Layer, source: Layer) -> None:
+    """Refuse a source that yields codes."""
+    if not isinstance(source, Layer):
+        raise InputError(f"{layer.name} follows a layer, got {type(source).__name__}")
+    if source.codes is not None:
+        raise EncodingError(f"{layer.name} needs numbers, but {source.name} yields codes: take what it is made of")
+
+
+def _require_codes(layer: Linear | Conv2d) -> Layer:
     """The source of a layer that needs codes."""
     _require_layer(layer)
     if layer.source.codes is None:

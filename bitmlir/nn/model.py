@@ -12,8 +12,10 @@ from bitmlir.device import to_device
 from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.executable import BoundCall, Executable
 from bitmlir.formats.packed import Packed
-from bitmlir.nn.layers import BatchNorm, Layer
-from bitmlir.nn.steps import Product, Program, Start, Step, steps_of
+from bitmlir.nn.evaluate import evaluate
+from bitmlir.nn.layers import Layer
+from bitmlir.nn.plan import program_of
+from bitmlir.nn.steps import Program, Start
 from bitmlir.runtime.libraries import library_of
 
 __all__ = ["Model", "compile"]
@@ -40,14 +42,14 @@ def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = Fa
         raise InputError(f"a network is given by its last layer, got {type(output).__name__}")
     if type(batch) is not int or batch < 1:
         raise ShapeError(f"batch must be a whole number from 1 on, got {batch!r}")
-    program = steps_of(output)
-    if len(program.steps) < 2:
+    if not output.sources:
         raise InputError(f"a network has a Linear or Conv2d at least, but this one ends in {output.name}")
-    text = _module_text(program.steps, batch, every)
+    program = program_of(output)
+    text = _module_text(program, batch, every)
     return Model(program, batch, every, compiler.compile(text, target, cached=cached))
 
 
-def _module_text(steps: list[Step], batch: int, every: bool) -> str:
+def _module_text(program: Program, batch: int, every: bool) -> str:
     from mlir import ir
 
     from bitmlir.dialects import bit
@@ -56,7 +58,7 @@ def _module_text(steps: list[Step], batch: int, every: bool) -> str:
     context = ir.Context()
     with context, ir.Location.unknown():
         bit.load(context)
-        return str(network_module(steps, batch, every))
+        return str(network_module(program, batch, every))
 
 
 class Model:
@@ -103,7 +105,7 @@ class Model:
         return self.executable.bind(images=flat, **self._constants)
 
     def _require_shape(self, images: Any) -> None:
-        expected = (self.batch, *self.program.layers[0].shape)
+        expected = (self.batch, *self.program.input.sizes)
         if tuple(getattr(images, "shape", ())) != expected:
             raise ShapeError(f"inputs must have the shape {expected}, got {getattr(images, 'shape', 'no array')}")
 
@@ -113,24 +115,12 @@ class Model:
         Raises:
             InputError, ShapeError: inputs of another type or shape.
         """
+        from bitmlir.nn.build import results_of
+
         self._require_shape(images)
-        results, values, done = [], images, 0
-        for step, completed in zip(self.program.steps, self.program.completes, strict=True):
-            layers = self.program.layers[done:completed]
-            if isinstance(step, Product) and step.scale is not None and step.bias is not None:
-                sums = _through([layer for layer in layers if not isinstance(layer, BatchNorm)], values)
-                values = sums.astype(np.float32) * step.scale + step.bias
-            else:
-                values = _through(layers, values)
-            done = completed
-            results.append(values.reshape(self.batch, *step.shape) if not isinstance(step, Start) else values)
-        return tuple(results[1:]) if self.every and len(results) > 2 else results[-1]
-
-
-def _through(layers: list[Layer], values: np.ndarray) -> np.ndarray:
-    for layer in layers:
-        values = layer.apply(values)
-    return values
+        left = evaluate(self.program, images)
+        first, *others = (left[value] for value in results_of(self.program, self.every).values())
+        return (first, *others) if others else first
 
 
 def _as_bytes(images: Any) -> Any:

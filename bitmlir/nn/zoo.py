@@ -1,8 +1,9 @@
-"""Networks of TCBNN (Li and Su, 2020), at 1-bit weights and activations of a few bits (as in APNN-TC)."""
+"""Networks of TCBNN (Li and Su, 2020), at 1-bit weights and activations of a few bits (as in APNN-TC), and ResNet-18
+with real shortcuts (Bi-Real Net, Liu et al., 2018)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -10,7 +11,20 @@ from typing import Protocol
 import numpy as np
 
 from bitmlir.dialects.errors import InputError, ShapeError
-from bitmlir.nn.layers import BatchNorm, Conv2d, Flatten, Input, Layer, Linear, MaxPool2d, Quantise, Sign
+from bitmlir.nn.layers import (
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Input,
+    Layer,
+    Linear,
+    MaxPool2d,
+    PadChannels,
+    Quantise,
+    Sign,
+)
 
 __all__ = ["NETWORKS", "GivenParameters", "Parameters", "RandomParameters", "network"]
 
@@ -19,7 +33,8 @@ class Parameters(Protocol):
     """Where a network takes its numbers from."""
 
     def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The array of that name, such as conv1.weights (of −1 and 1) or norm1.gamma."""
+        """The array of that name, such as conv1.weights (of −1 and 1), conv1.weights8 (of −127 to 127), norm1.gamma or
+        means1.scale (one number)."""
         ...
 
 
@@ -33,6 +48,10 @@ class RandomParameters:
         rng = np.random.default_rng([self.seed, *name.encode()])
         if name.endswith(".weights"):
             return rng.integers(0, 2, shape, np.int8) * 2 - 1
+        if name.endswith(".weights8"):
+            return rng.integers(-127, 128, shape, np.int16)
+        if name.endswith(".scale"):
+            return np.array(2.0**-6)
         if name.endswith(".gamma"):
             return rng.normal(size=shape) * (rng.random(shape) > 0.02)
         if name.endswith(".variance"):
@@ -68,23 +87,65 @@ class _Maker:
     bits: int
     count: int = 0
 
-    def _normed(self, layer: Layer) -> BatchNorm:
+    def normed(self, layer: Layer) -> BatchNorm:
+        """A batch norm behind a layer, of its number."""
         names = ("gamma", "beta", "mean", "variance")
         gamma, beta, mean, variance = (
             self.parameters.get(f"norm{self.count}.{name}", layer.shape[-1:]) for name in names
         )
         return BatchNorm(layer, gamma, beta, mean, variance)
 
-    def _activated(self, layer: Layer) -> None:
-        normed = self._normed(layer)
-        self.layer = Sign(normed) if self.bits == 1 else Quantise(normed, self.bits)
+    def activated(self, numbers: Layer) -> Layer:
+        """The codes of numbers."""
+        return Sign(numbers) if self.bits == 1 else Quantise(numbers, self.bits)
+
+    def sums(self, layer: Layer, filters: int, size: int, stride: int = 1, padding: int | None = None) -> Conv2d:
+        """A convolution alone; padding keeps the image's size if it is not given."""
+        self.count += 1
+        weights = self.parameters.get(f"conv{self.count}.weights", (filters, size, size, layer.shape[2]))
+        return Conv2d(layer, weights, stride=stride, padding=size // 2 if padding is None else padding)
 
     def conv(self, filters: int, size: int, stride: int = 1, padding: int | None = None) -> None:
-        """A convolution with its batch norm and activation; padding keeps the image's size if it is not given."""
+        """A convolution with its batch norm and activation."""
+        self.layer = self.activated(self.normed(self.sums(self.layer, filters, size, stride, padding)))
+
+    def whole_blocks(self, stem: Conv2d, stages: Sequence[int]) -> None:
+        """Residual blocks, two a stage of so many filters. The shortcuts are sums of integers; from stage to stage the
+        largest of 2 × 2, with zeros for the channels that are new."""
+        sums: Layer = stem
+        self.layer = self.activated(self.normed(stem))
+        for filters in stages:
+            for _ in range(2):
+                stride = 1 if sums.shape[2] == filters else 2
+                shortcut = sums if stride == 1 else PadChannels(MaxPool2d(sums, 2), filters)
+                self.conv(filters, 3, stride)
+                sums = Add(self.sums(self.layer, filters, 3), shortcut)
+                self.layer = self.activated(self.normed(sums))
+
+    def real_blocks(self, numbers: Layer, stages: Sequence[int]) -> Layer:
+        """Residual blocks, two a stage, with a shortcut around each convolution, of real numbers; from stage to stage
+        the mean of 2 × 2 in 8 bits, through a convolution of 1 × 1."""
+        for filters in stages:
+            for _ in range(4):
+                stride = 1 if numbers.shape[2] == filters else 2
+                convolved = self.normed(self.sums(self.activated(numbers), filters, 3, stride))
+                shortcut = numbers
+                if stride == 2:
+                    shortcut = self.normed(self.sums(self._means(numbers, 2), filters, 1))
+                numbers = Add(convolved, shortcut)
+        return numbers
+
+    def _means(self, numbers: Layer, size: int) -> Quantise:
+        """Means of size × size, in 8 bits."""
+        scale = float(self.parameters.get(f"means{self.count}.scale", ()))
+        return Quantise(AvgPool2d(numbers, size), 8, scale, signed=True)
+
+    def classify(self, numbers: Layer, classes: int) -> None:
+        """The means of images, and what a linear layer of 8 bits makes of them."""
+        means = Flatten(self._means(numbers, numbers.shape[0]))
         self.count += 1
-        weights = self.parameters.get(f"conv{self.count}.weights", (filters, size, size, self.layer.shape[2]))
-        around = size // 2 if padding is None else padding
-        self._activated(Conv2d(self.layer, weights, stride=stride, padding=around))
+        weights = self.parameters.get(f"linear{self.count}.weights8", (classes, means.shape[0]))
+        self.layer = self.normed(Linear(means, weights, "i8"))
 
     def pool(self) -> None:
         """The largest of 2 × 2."""
@@ -98,9 +159,9 @@ class _Maker:
         weights = self.parameters.get(f"linear{self.count}.weights", (outputs, self.layer.shape[0]))
         layer = Linear(self.layer, weights)
         if last:
-            self.layer = self._normed(layer)
+            self.layer = self.normed(layer)
         else:
-            self._activated(layer)
+            self.layer = self.activated(self.normed(layer))
 
 
 def _mnist_mlp(make: _Maker) -> None:
@@ -142,12 +203,34 @@ def _vgg16(make: _Maker) -> None:
     make.linear(1000, last=True)
 
 
+def _cifar10_resnet14(make: _Maker) -> None:
+    make.whole_blocks(make.sums(make.layer, 128, 3), (128, 256, 512))
+    make.linear(512)
+    make.linear(10, last=True)
+
+
+def _resnet18(make: _Maker) -> None:
+    make.whole_blocks(make.sums(make.layer, 64, 7, stride=4), (64, 128, 256, 512))
+    make.linear(512)
+    make.linear(1000, last=True)
+
+
+def _resnet18_bireal(make: _Maker) -> None:
+    make.count += 1
+    weights = make.parameters.get(f"conv{make.count}.weights8", (64, 7, 7, 3))
+    stem = make.normed(Conv2d(make.layer, weights, "i8", stride=2, padding=3))
+    make.classify(make.real_blocks(MaxPool2d(stem, 3, 2, 1), (64, 128, 256, 512)), 1000)
+
+
 NETWORKS: Mapping[str, tuple[tuple[int, ...], Callable[[_Maker], None]]] = MappingProxyType(
     {
         "mnist-mlp": ((28, 28, 1), _mnist_mlp),
         "cifar10-vgg": ((32, 32, 3), _cifar10_vgg),
+        "cifar10-resnet14": ((32, 32, 3), _cifar10_resnet14),
         "alexnet": ((224, 224, 3), _alexnet),
         "vgg16": ((224, 224, 3), _vgg16),
+        "resnet18": ((224, 224, 3), _resnet18),
+        "resnet18-bireal": ((224, 224, 3), _resnet18_bireal),
     }
 )
 """Name → the shape of its images, and what puts its layers on each other."""

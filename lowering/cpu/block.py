@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from mlir import ir
 from mlir.dialects import arith, math, vector
@@ -18,7 +19,7 @@ from bitmlir.lowering.elements import Chain, Computed, Elements, Grid, Position
 from bitmlir.lowering.emit import Scalar, const, i1, i32
 from bitmlir.lowering.vectors import apply, as_vector, lane_numbers, splat, vector_of
 
-__all__ = ["Block"]
+__all__ = ["Block", "clear_row"]
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,24 @@ class Block:
 
     rows[r] is the row of a slot and always inside the matrix; columns[c] is the first column of a slot, and masks[c]
     its lanes inside the matrix, None where all are. `hoisted` is where reads go that depend on the column alone.
-    `tables` are the body's chains of plane products by their results, `counter` computes them on this block. `place` is
-    the number of the matrix in a batch, or of the group, if there are such; `batch` the same for batches alone, whose
-    results have a dimension for it.
+    `n` is how many columns there are. `tables` are the body's chains of plane products by their results, `counter`
+    computes them on this block. `place` is the number of the matrix in a batch, or of the group, if there are such;
+    `batch` the same for batches alone, whose results have a dimension for it. `see` yields what a window sees for an
+    element, where there is one.
     """
 
-    op: bit.PlaneProduct
+    op: bit.PlaneProduct | bit.PlaneReduceWindowOp
+    n: int
     arrays: Arrays
     rows: list[Scalar]
     columns: list[Scalar]
     masks: list[ir.Value | None]
     hoisted: ir.InsertionPoint
-    counter: PlaneCounter
-    tables: dict[ir.Value, ChainTable]
+    counter: PlaneCounter | None = None
+    tables: Mapping[ir.Value, ChainTable] = field(default_factory=dict)
     place: tuple[Scalar, ...] = ()
     batch: tuple[Scalar, ...] = ()
+    see: Callable[[int, int], ir.Value] | None = None
 
     @property
     def paired(self) -> str:
@@ -97,7 +101,7 @@ class Block:
             axis, slot = item
             index = self.rows[slot] if axis == "row" else self.columns[slot]
             if axis == "column" and lane is not None:
-                index = (index + lane).minimum(ir.MemRefType(self.op.rhs.type).shape[-2] - 1)
+                index = (index + lane).minimum(self.n - 1)
             indices.append(index.value)
         return indices
 
@@ -110,6 +114,7 @@ class Block:
 
     def product(self, chain: Chain, acc: Grid | None) -> Grid:
         columns = self.column_slots
+        assert self.counter is not None
         if acc is None:
             sums = [splat(0, vector_of(i32(), LANES))] * (self.row_slots * columns)
         else:
@@ -120,6 +125,10 @@ class Block:
     def staged(self, value: ir.Value, axis: str, slot: int) -> ir.Value | None:
         return None
 
+    def seen(self, row: int, column: int) -> ir.Value:
+        assert self.see is not None
+        return self.see(row, column)
+
     # --- results ---
 
     def store(self) -> None:
@@ -127,16 +136,19 @@ class Block:
         elements = Elements(self.op.body, self)
         elements.run_products()
         columns = range(self.column_slots)
-        values = [[elements.at(elements.yielded, r, c) for c in columns] for r in range(self.row_slots)]
+        grids = [
+            [[elements.at(value, r, c) for c in columns] for r in range(self.row_slots)] for value in elements.yielded
+        ]
         if isinstance(self.op, bit.PlaneSearchOp):
-            keep_best(self.op, self.arrays[self.op.out], self.rows, self.columns, self.masks, values)
-        elif self.op.out_sums is None:
-            self._store_plain(values)
-        else:
-            self._store_packed(values)
+            keep_best(self.op, self.arrays[self.op.out], self.rows, self.columns, self.masks, grids[0])
+            return
+        if self.op.out_sums is not None:
+            self._store_packed(grids[0])
+        numbers = self.op.out if self.op.out_sums is None else self.op.kept
+        if numbers is not None:
+            self._store_plain(grids[-1], self.arrays[numbers])
 
-    def _store_plain(self, values: Grid) -> None:
-        out = self.arrays[self.op.out]
+    def _store_plain(self, values: Grid, out: ir.Value) -> None:
         for row, row_values in zip(self.rows, values, strict=True):
             for column, mask, value in zip(self.columns, self.masks, row_values, strict=True):
                 store(as_vector(value, LANES), out, [i.value for i in (*self.batch, row, column)], mask)
@@ -164,6 +176,21 @@ class Block:
             # Put together as scalars: LLVM 22 for AVX-512 stores wrong bits where vectors of i2 to i7 end in a store.
             words[word] = words[word] | (_bits(code, plane, mask).to_i32() << place)
         return words
+
+
+def clear_row(
+    op: bit.PlaneProduct | bit.PlaneReduceWindowOp,
+    arrays: Arrays,
+    covered: int,
+    row: Scalar,
+    batch: tuple[Scalar, ...] = (),
+) -> None:
+    """Set a packed row's sum, to which blocks add, and its words past the `covered` columns to 0."""
+    planes, *_, words = ir.MemRefType(op.out.type).shape
+    write(const(0), arrays[op.out_sums], *batch, row)
+    for plane in range(planes):
+        for word in range(covered // BITS_PER_WORD, words):
+            write(const(0), arrays[op.out], plane, *batch, row, word)
 
 
 def _bits(code: ir.Value, plane: int, mask: ir.Value | None) -> Scalar:

@@ -18,7 +18,7 @@ from mlir.dialects import arith, memref
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS, ceil_div
-from bitmlir.lowering.cpu.block import Block
+from bitmlir.lowering.cpu.block import Block, clear_row
 from bitmlir.lowering.cpu.kernel import Arrays, Kernel, kernel_function, loop, loop_with, read, task_rows, write
 from bitmlir.lowering.cpu.popcount import ChainTable, PlaneCounter
 from bitmlir.lowering.cpu.top import clear_keys
@@ -38,7 +38,7 @@ def build_product_kernel(name: str, op: bit.PlaneProduct) -> Kernel:
     """Emit the kernel of a product at the insertion point."""
     problem = _Problem(op)
     reads = [inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load"]
-    arguments = (op.lhs, op.rhs, op.offsets, op.out, op.out_sums, op.lhs_tiles, op.rhs_tiles, *reads)
+    arguments = (op.lhs, op.rhs, op.offsets, op.out, op.out_sums, op.kept, op.lhs_tiles, op.rhs_tiles, *reads)
     tables = {c.last.result: ChainTable(f"{name}_{number}", c) for number, c in enumerate(problem.chains)}
 
     def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:
@@ -172,20 +172,13 @@ class _ProductKernel:
     def _emit_product(self) -> None:
         """One product."""
         if self.problem.is_packed:
-            loop(self.first, self.last, 1, self._clear_row)
+            columns = self.problem.panel_columns
+            covered = ceil_div(self.problem.rhs_shape[1], columns) * columns
+            op, arrays, batch = self.problem.op, self.arrays, self.batch
+            loop(self.first, self.last, 1, lambda row: clear_row(op, arrays, covered, row, batch))
         elif isinstance(self.problem.op, bit.PlaneSearchOp):
             clear_keys(self.problem.op, self.arrays, self.first, self.last)
         loop(0, self.problem.rhs_shape[1], self.problem.panel_columns, self._fill_columns)
-
-    def _clear_row(self, row: Scalar) -> None:
-        """Set the row's sum, to which each panel adds, and its words past the last panel to 0."""
-        out, n, columns = self.problem.op.out, self.problem.rhs_shape[1], self.problem.panel_columns
-        planes, *_, words = ir.MemRefType(out.type).shape
-        first_padding = ceil_div(n, columns) * columns // BITS_PER_WORD
-        write(const(0), self.arrays[self.problem.op.out_sums], *self.batch, row)
-        for plane in range(planes):
-            for word in range(first_padding, words):
-                write(const(0), self.arrays[out], plane, *self.batch, row, word)
 
     def _fill_columns(self, column: Scalar) -> None:
         """The part of the result in the panel that starts at a column."""
@@ -225,7 +218,8 @@ class _ProductKernel:
         counter = PlaneCounter(self.arrays[op.lhs], self.panel, rows, bitwise, is_live, self.batch)
         before_rows = ir.InsertionPoint(ir.InsertionPoint.current.block.owner)
         numbers = (self.place, self.batch)
-        Block(op, self.arrays, rows, columns, masks, before_rows, counter, self.tables, *numbers).store()
+        n = problem.rhs_shape[1]
+        Block(op, n, self.arrays, rows, columns, masks, before_rows, counter, self.tables, *numbers).store()
 
     def _is_live(self, row: Scalar, column: Scalar, lhs_plane: Scalar, rhs_plane: Scalar, word: Scalar) -> Scalar:
         """Whether the tiles around a word may hold set bits in both planes, for the block at (row, column)."""

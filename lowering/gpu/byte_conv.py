@@ -56,7 +56,7 @@ _MOVED = 128
 def build_byte_conv_kernel(module: ir.Block, name: str, op: bit.PlaneByteConvOp, target: Target) -> Kernel:
     """Emit the kernel that multiplies images of bytes with filters."""
     loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
-    arguments = tuple(dict.fromkeys(v for v in (op.source, op.rhs, op.out, op.out_sums, *loads) if v is not None))
+    arguments = tuple(dict.fromkeys(v for v in (op.source, op.rhs, op.out, op.out_sums, op.kept, *loads) if v))
 
     def emit(*pointers: ir.Value) -> None:
         if target.overlaps_launches:

@@ -102,6 +102,13 @@ class ProductProblem:
         """Whether the result is a packed matrix."""
         return self.op.out_sums is not None
 
+    @property
+    def numbers(self) -> ir.Value | None:
+        """The array of numbers that is stored: a plain result, or what is kept beside a packed one."""
+        if isinstance(self.op, bit.PlaneSearchOp):
+            return None
+        return self.op.kept if self.packed else self.op.out
+
     @cached_property
     def chains(self) -> list[Chain]:
         """The body's plane products."""
@@ -142,7 +149,7 @@ class ProductProblem:
         """The memrefs the kernel needs, lhs and rhs first, each once."""
         op = self.op
         reads = [inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load"]
-        values = [op.lhs, op.rhs, op.out, op.out_sums, op.lhs_tiles, op.rhs_tiles, op.offsets, *reads]
+        values = [op.lhs, op.rhs, op.out, op.out_sums, op.kept, op.lhs_tiles, op.rhs_tiles, op.offsets, *reads]
         return tuple(dict.fromkeys(value for value in values if value is not None))
 
     def steps(

@@ -65,9 +65,10 @@ class ThreadTile:
     results by TMA. So many column slots lie `side_by_side`, and are stored at once. Threads outside `finishes` have
     multiplied for others, and store nothing. So many words of zeros pad a packed row behind this part of the tile, if
     the condition holds. Where a row `is_whole` in the tile, its sum is stored, and else added to what others add.
+    `see` yields what a window sees for an element, where there is one.
     """
 
-    op: bit.PlaneProduct | bit.PlaneByteConvOp
+    op: bit.PlaneProduct | bit.PlaneByteConvOp | bit.PlaneReduceWindowOp
     pointers: dict[ir.Value, ir.Value]
     first_row: Scalar
     row_offsets: list[int]
@@ -85,6 +86,7 @@ class ThreadTile:
     finishes: Scalar | None = None
     padding: tuple[int, Scalar | None] = (0, None)
     is_whole: bool = False
+    see: Callable[[int, int], ir.Value] | None = None
     read_staged: Callable[[ir.Value, str, int], ir.Value | None] = lambda *_: None
 
     @property
@@ -108,8 +110,10 @@ class ThreadTile:
     @property
     def _rows_before(self) -> Scalar | int:
         """Rows of the result in the matrices of the batch before this one."""
+        if self.matrix is None or isinstance(self.op, bit.PlaneReduceWindowOp):
+            return 0
         lhs = ir.MemRefType(self.op.lhs.type)
-        return 0 if self.matrix is None or lhs.rank == 3 else self.matrix * lhs.shape[-2]
+        return 0 if lhs.rank == 3 else self.matrix * lhs.shape[-2]
 
     def _position(self, axis: str, slot: int) -> Scalar:
         """A slot's row or column."""
@@ -188,6 +192,10 @@ class ThreadTile:
     def staged(self, value: ir.Value, axis: str, slot: int) -> ir.Value | None:
         return self.read_staged(value, axis, slot)
 
+    def seen(self, row: int, column: int) -> ir.Value:
+        assert self.see is not None
+        return self.see(row, column)
+
     # --- results ---
 
     def store(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -201,12 +209,16 @@ class ThreadTile:
     def _store(self, elements: Elements, lists: Lists | None) -> None:
         if lists is not None:
             self._keep_best(elements, lists)
-        elif self.bulk is not None:
-            self._store_bulk(elements, self.bulk)
-        elif self.op.out_sums is None:
-            self._store_plain(elements)
-        else:
+            return
+        if self._plain is not None:
+            self._store_plain(elements, self._plain)
+        if self.op.out_sums is not None:
             self._store_packed(elements)
+
+    @property
+    def _plain(self) -> ir.Value | None:
+        """The array of numbers to store: a plain result, or what is kept beside a packed one."""
+        return self.op.out if self.op.out_sums is None else self.op.kept
 
     def _guard(self, axis: str, slot: int, lane: int = 0) -> Scalar | None:
         """Whether a slot, or one of its pair, lies inside the matrix; None if it always does."""
@@ -230,66 +242,59 @@ class ThreadTile:
         across = self.paired == "column"
         of_rows: dict[tuple[int, int], list[tuple[Scalar, Scalar]]] = {}
         for r, c, lane in itertools.product(range(self.row_slots), range(self.column_slots), range(PAIR)):
-            pair = as_vector(elements.at(elements.yielded, r, c), PAIR)
+            pair = as_vector(elements.at(elements.yielded[0], r, c), PAIR)
             column = self._position("column", c) + (lane if across else 0)
             row = (r, 0 if across else lane)
             of_rows.setdefault(row, []).append((Scalar(vector.extract(pair, [], [lane])), column))
         lists.keep_best([of_rows[row] for row in sorted(of_rows)])
 
-    def _store_plain(self, elements: Elements) -> None:
-        columns = ir.MemRefType(self.op.out.type).shape[-1]
-        if self.paired == "column" and columns % PAIR == 0:
-            self._store_rows(elements)
+    def _store_plain(self, elements: Elements, out: ir.Value) -> None:
+        numbers = elements.yielded[-1]
+        columns = ir.MemRefType(out.type).shape[-1]
+        if self.bulk is not None:
+            self._store_bulk(elements, numbers, self.bulk)
+        elif self.paired == "column" and columns % PAIR == 0:
+            self._store_rows(elements, numbers, out)
         else:  # pairs are not aligned, or not in one row
-            self._store_elements(elements)
+            self._store_elements(elements, numbers, out)
 
-    def _store_rows(self, elements: Elements) -> None:
+    def _store_rows(self, elements: Elements, numbers: ir.Value, out: ir.Value) -> None:
         """Store at once the pairs of a row that lie side by side."""
-        beside, size = self.side_by_side, self._element_bytes
-        base = self._out_address()
+        beside, size = self.side_by_side, _element_bytes(out)
+        base = self._out_address(out)
         # Columns outside, so that what depends on the column alone is needed only for a moment.
         for c, r in itertools.product(range(0, self.column_slots, beside), range(self.row_slots)):
-            value = joined([as_vector(elements.at(elements.yielded, r, c + i), PAIR) for i in range(beside)])
-            address = self._moved(base, self.row_offsets[r], self.column_offsets[c])
+            value = joined([as_vector(elements.at(numbers, r, c + i), PAIR) for i in range(beside)])
+            address = _moved(out, base, self.row_offsets[r], self.column_offsets[c])
             guard = _both(self._guard("row", r), self._guard("column", c))
             if PAIR * beside * size == WIDEST_STORE:
                 if_then(guard, functools.partial(store_past_l1, value, address))
             else:
                 if_then(guard, functools.partial(store, value, address, PAIR * beside * size))
 
-    def _store_elements(self, elements: Elements) -> None:
+    def _store_elements(self, elements: Elements, numbers: ir.Value, out: ir.Value) -> None:
         """Store one element at a time."""
-        base = self._out_address()
+        base = self._out_address(out)
         down, right = (0, 1) if self.paired == "column" else (1, 0)  # where a pair's second element lies
         for c, r in itertools.product(range(self.column_slots), range(self.row_slots)):
-            pair = as_vector(elements.at(elements.yielded, r, c), PAIR)
+            pair = as_vector(elements.at(numbers, r, c), PAIR)
             for lane in range(PAIR):
                 guard = _both(self._guard("row", r, lane * down), self._guard("column", c, lane * right))
-                address = self._moved(base, self.row_offsets[r] + lane * down, self.column_offsets[c] + lane * right)
-                value = vector.extract(pair, [], [lane])
-                if_then(guard, functools.partial(store, value, address, self._element_bytes))
+                moved = self.row_offsets[r] + lane * down, self.column_offsets[c] + lane * right
+                value, address = vector.extract(pair, [], [lane]), _moved(out, base, *moved)
+                if_then(guard, functools.partial(store, value, address, _element_bytes(out)))
 
-    @property
-    def _element_bytes(self) -> int:
-        """Bytes of an element of the result."""
-        return element_bytes(ir.MemRefType(self.op.out.type).element_type)
-
-    def _out_address(self) -> ir.Value:
-        """Where the element at the first row and column lies in the result."""
-        columns = ir.MemRefType(self.op.out.type).shape[-1]
+    def _out_address(self, out: ir.Value) -> ir.Value:
+        """Where the element at the first row and column lies in a plain result."""
+        columns = ir.MemRefType(out.type).shape[-1]
         origin = (self.first_row + self._rows_before).to_i64() * columns + self.first_column.to_i64()
-        return offset(self.pointers[self.op.out], origin * self._element_bytes, GLOBAL)
+        return offset(self.pointers[out], origin * _element_bytes(out), GLOBAL)
 
-    def _moved(self, address: ir.Value, rows: int, columns: int) -> ir.Value:
-        """An address in the result, so many rows and columns further."""
-        distance = rows * ir.MemRefType(self.op.out.type).shape[-1] + columns
-        return offset(address, distance * self._element_bytes, GLOBAL)
-
-    def _store_bulk(self, elements: Elements, bulk: BulkStore) -> None:
+    def _store_bulk(self, elements: Elements, numbers: ir.Value, bulk: BulkStore) -> None:
         for chunk in range(self.column_slots // bulk.groups):
 
             def value(r: int, group: int, first: int = chunk * bulk.groups) -> ir.Value:
-                return as_vector(elements.at(elements.yielded, r, first + group), PAIR)
+                return as_vector(elements.at(numbers, r, first + group), PAIR)
 
             bulk.store_chunk(chunk, value)
         bulk.drain()
@@ -334,7 +339,7 @@ class ThreadTile:
         vectors = vector_of(i32(), PAIR)
         together: ir.Value | None = None
         for number in range(pairs):
-            code = as_vector(elements.at(elements.yielded, r, w * pairs + number), PAIR)
+            code = as_vector(elements.at(elements.yielded[0], r, w * pairs + number), PAIR)
             code = arith.extui(vectors, code)
             if number:
                 code = arith.shli(code, splat(number * LANES_PER_ROW * PAIR, vectors))
@@ -418,6 +423,17 @@ class ThreadTile:
             if_then(guard, lambda: store(sums.value, address, _WORD_BYTES))
         else:
             if_then(guard, lambda: llvm.atomicrmw(add, address, sums.value, relaxed))
+
+
+def _element_bytes(array: ir.Value) -> int:
+    """Bytes of an element of an array."""
+    return element_bytes(ir.MemRefType(array.type).element_type)
+
+
+def _moved(array: ir.Value, address: ir.Value, rows: int, columns: int) -> ir.Value:
+    """An address in an array, so many rows and columns further."""
+    distance = rows * ir.MemRefType(array.type).shape[-1] + columns
+    return offset(address, distance * _element_bytes(array), GLOBAL)
 
 
 def group_pairs(registers: Sequence[ir.Value], slots: Sequence[tuple[int, int]]) -> Grid:

@@ -79,7 +79,7 @@ from bitmlir.lowering.gpu.wgmma_tile import (
     padding_words,
     stage_sides,
     stationary_blocks,
-    stores_in_bulk,
+    stored_in_bulk,
     wgmma_placement,
 )
 from bitmlir.lowering.instructions import LANES, LANES_PER_ROW, MmaInstruction, wgmma
@@ -103,9 +103,9 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
         matrices = (1,) * (ir.MemRefType(arguments[side.operand].type).rank - 3)  # one of a batch
         words = side.row_bytes * 8 // BITS_PER_WORD
         boxes[side.operand] = Box((words, side.copied, *matrices, side.planes // side.copies))
-    if stores_in_bulk(problem, tile):
-        element = element_bytes(ir.MemRefType(problem.op.out.type).element_type)
-        boxes[arguments.index(problem.op.out)] = Box(BulkStore.box(element))
+    if (numbers := stored_in_bulk(problem, tile)) is not None:
+        element = element_bytes(ir.MemRefType(numbers.type).element_type)
+        boxes[arguments.index(numbers)] = Box(BulkStore.box(element))
     place = wgmma_placement(problem, tile)
     layout = SharedLayout.of(problem, tile)
 
@@ -500,8 +500,7 @@ class _Emitter:
             return self.staging.load(value, staged_at.stage, index, offsets[slot], lanes, self._staged)
 
         bulk = None
-        if stores_in_bulk(self.problem, self.tile):
-            out = self.problem.op.out
+        if (out := stored_in_bulk(self.problem, self.tile)) is not None:
             buffers = (warp + self.group * GROUP_WARPS if self.tile.alternate else warp) * BulkStore.BYTES
             shared = offset(self.shared, buffers + self.layout.results, SHARED)
             element = element_bytes(ir.MemRefType(out.type).element_type)

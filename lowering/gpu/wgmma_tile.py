@@ -30,7 +30,7 @@ __all__ = [
     "stackable",
     "stage_sides",
     "stationary_blocks",
-    "stores_in_bulk",
+    "stored_in_bulk",
     "wgmma_placement",
 ]
 
@@ -245,7 +245,7 @@ class SharedLayout:
         if tile.split > 1:
             end += PartialSums.bytes(tile.split, tile.multiplying_warps, tile.accumulators)
         results = ceil_div(end, SHARED_ALIGNMENT) * SHARED_ALIGNMENT
-        if stores_in_bulk(problem, tile):
+        if stored_in_bulk(problem, tile) is not None:
             # Groups that share a tile store in turn, from the same buffers.
             groups = tile.consumers if tile.alternate else 1
             end = results + groups * GROUP_WARPS * BulkStore.BYTES
@@ -254,9 +254,10 @@ class SharedLayout:
         )
 
 
-def stores_in_bulk(problem: ProductProblem, tile: WgmmaTile) -> bool:
-    """Whether results leave by TMA."""
-    if problem.packed or tile.swapped or problem.groups is not None:  # TMA would store past a group's last row
-        return False
-    out = problem.out_type
-    return BulkStore.fits(element_bytes(out.element_type), out.shape[-1], tile.columns)
+def stored_in_bulk(problem: ProductProblem, tile: WgmmaTile) -> ir.Value | None:
+    """The array of numbers that leaves by TMA, if one does."""
+    numbers = problem.numbers
+    if numbers is None or tile.swapped or problem.groups is not None:  # TMA would store past a group's last row
+        return None
+    type_ = ir.MemRefType(numbers.type)
+    return numbers if BulkStore.fits(element_bytes(type_.element_type), type_.shape[-1], tile.columns) else None

@@ -58,7 +58,7 @@ func.func @planes(%x: memref<1x3x8x4xi32>, %w: memref<2x3x64x4xi32>, %sums: memr
     %s = memref.load %sums[%batch, %col] : memref<3x64xi32>
     %acc = "bit.plane_product"(%s) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 1>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x3x8x4xi32>, memref<2x3x64x4xi32>, memref<3x8x64xi32>) -> ()
   "bit.plane_grouped_matmul"(%all, %w, %offsets, %bits, %bit_sums) ({
   ^bb0(%row: index, %col: index, %group: index):

@@ -197,7 +197,7 @@ func.func @planes_of_batches(%x: memref<1x3x8x4xi32>, %w: memref<2x4x64x4xi32>, 
   ^bb0(%row: index, %col: index, %batch: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""} : (memref<1x3x8x4xi32>, memref<2x4x64x4xi32>, memref<3x8x64xi32>) -> ()
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""} : (memref<1x3x8x4xi32>, memref<2x4x64x4xi32>, memref<3x8x64xi32>) -> ()
   return
 }
 
@@ -209,7 +209,7 @@ func.func @planes_of_one_batch(%x: memref<1x3x8x4xi32>, %w: memref<2x64x4xi32>, 
   ^bb0(%row: index, %col: index, %batch: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""} : (memref<1x3x8x4xi32>, memref<2x64x4xi32>, memref<3x8x64xi32>) -> ()
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""} : (memref<1x3x8x4xi32>, memref<2x64x4xi32>, memref<3x8x64xi32>) -> ()
   return
 }
 
@@ -221,7 +221,7 @@ func.func @out_of_batches(%x: memref<1x3x8x4xi32>, %w: memref<2x3x64x4xi32>, %ou
   ^bb0(%row: index, %col: index, %batch: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""} : (memref<1x3x8x4xi32>, memref<2x3x64x4xi32>, memref<24x64xi32>) -> ()
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""} : (memref<1x3x8x4xi32>, memref<2x3x64x4xi32>, memref<24x64xi32>) -> ()
   return
 }
 
@@ -233,6 +233,6 @@ func.func @bitmaps_of_batches(%x: memref<1x3x8x4xi32>, %w: memref<2x3x64x4xi32>,
   ^bb0(%row: index, %col: index, %batch: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0>, out_encoding = ""} : (memref<1x3x8x4xi32>, memref<2x3x64x4xi32>, memref<1x1x1xi32>, memref<3x8x64xi32>) -> ()
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0, 0>, out_encoding = ""} : (memref<1x3x8x4xi32>, memref<2x3x64x4xi32>, memref<1x1x1xi32>, memref<3x8x64xi32>) -> ()
   return
 }

@@ -139,7 +139,7 @@ func.func @one_product(%x: memref<128x3xi8>, %w: memref<1x40x4xi32>, %out: memre
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
     gpu.yield %zero : i32
-  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
       window = array<i64: 8, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x40x4xi32>, memref<32x40xi32>) -> ()
   return
 }
@@ -153,7 +153,7 @@ func.func @filters(%x: memref<128x3xi8>, %w: memref<1x40x8xi32>, %out: memref<32
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
       window = array<i64: 8, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x40x8xi32>, memref<32x40xi32>) -> ()
   return
 }
@@ -167,7 +167,7 @@ func.func @dilated(%x: memref<128x3xi8>, %w: memref<1x40x4xi32>, %out: memref<16
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
       window = array<i64: 8, 3, 2, 1, 1, 2, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x40x4xi32>, memref<16x40xi32>) -> ()
   return
 }
@@ -181,7 +181,7 @@ func.func @no_filters(%x: memref<128x3xi8>, %w: memref<1x0x4xi32>, %out: memref<
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, rhs_encoding = #bit.encoding<"bipolar">, out_encoding = "",
       window = array<i64: 8, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1>} : (memref<128x3xi8>, memref<1x0x4xi32>, memref<32x0xi32>) -> ()
   return
 }

@@ -13,28 +13,28 @@ func.func @operands(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x8xi32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
   // expected-error @below {{rhs must be memref<PxRx4xi32> for K = 40, but is memref<8x4xi32>}}
   "bit.plane_matmul"(%x, %flat, %out) ({
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<8x4xi32>, memref<8x64xi32>) -> ()
   // expected-error @below {{lhs must be memref<PxRx4xi32> for K = 40, but is memref<1x8x4xf32>}}
   "bit.plane_matmul"(%float, %w, %out) ({
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xf32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
   // expected-error @below {{lhs must be memref<PxRx4xi32> for K = 40, but is tensor<1x8x4xi32>}}
   "bit.plane_matmul"(%tensor, %w, %out) ({
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (tensor<1x8x4xi32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
   return
 }
@@ -47,7 +47,7 @@ func.func @k(%x: memref<1x8x0xi32>, %out: memref<8x8xi32>) {
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 0 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x0xi32>, memref<1x8x0xi32>, memref<8x8xi32>) -> ()
   return
 }
@@ -60,7 +60,7 @@ func.func @tiles(%x: memref<1x8x4xi32>, %out: memref<8x8xi32>, %tiles: memref<1x
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<1x2x1xi32>, memref<8x8xi32>) -> ()
   return
 }
@@ -75,7 +75,7 @@ func.func @tiles_with_xor(%x: memref<1x8x4xi32>, %out: memref<8x8xi32>, %tiles: 
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"xor">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"xor">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<1x1x1xi32>, memref<8x8xi32>) -> ()
   return
 }
@@ -89,14 +89,14 @@ func.func @out(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<8x64x
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<64x8xi32>) -> ()
   // expected-error @below {{out must have the sizes [1, 8, 4], but is memref<2x8x4xi32>}}
   "bit.plane_matmul"(%x, %w, %planes, %sums) ({
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i1
     gpu.yield %v : i1
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1>,
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>,
       out_encoding = "bipolar"}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<2x8x4xi32>, memref<8xi32>) -> ()
   // expected-error @below {{out_sums and out_encoding belong together: a packed result has both, a plain one neither}}
@@ -104,14 +104,14 @@ func.func @out(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<8x64x
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<8x64xi32>, memref<8xi32>) -> ()
   // expected-error @below {{out_sums and out_encoding belong together: a packed result has both, a plain one neither}}
   "bit.plane_matmul"(%x, %w, %planes) ({
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i2
     gpu.yield %v : i2
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>,
       out_encoding = "ternary"}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<2x8x4xi32>) -> ()
   // expected-error @below {{out_encoding: unknown encoding 'u9'}}
@@ -119,14 +119,14 @@ func.func @out(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<8x64x
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i2
     gpu.yield %v : i2
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1>, out_encoding = "u9"}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>, out_encoding = "u9"}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<2x8x4xi32>, memref<8xi32>) -> ()
   // expected-error @below {{out_sums must be memref<8xi32>, but is memref<7xi32>}}
   "bit.plane_matmul"(%x, %w, %planes, %few) ({
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i2
     gpu.yield %v : i2
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1>,
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>,
       out_encoding = "ternary"}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<2x8x4xi32>, memref<7xi32>) -> ()
   return
@@ -139,13 +139,13 @@ func.func @body(%x: memref<1x8x4xi32>, %out: memref<8x8xi32>, %table: memref<8xi
   "bit.plane_matmul"(%x, %x, %out) ({
   ^bb0(%row: index, %col: index):
     gpu.yield %row : index
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<8x8xi32>) -> ()
   // expected-error @below {{its region must end in gpu.yield}}
   "bit.plane_matmul"(%x, %x, %out) ({
   ^bb0(%row: index, %col: index):
     "llvm.return"() : () -> ()
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<8x8xi32>) -> ()
   // expected-error @below {{memref.store cannot stand in its region: only arith.*, }}
   "bit.plane_matmul"(%x, %x, %out) ({
@@ -153,7 +153,7 @@ func.func @body(%x: memref<1x8x4xi32>, %out: memref<8x8xi32>, %table: memref<8xi
     %v = arith.constant 0 : i32
     memref.store %v, %table[%row] : memref<8xi32>
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<8x8xi32>) -> ()
   // expected-error @below {{memref.load in its region may index only by the row, the column or a constant}}
   "bit.plane_matmul"(%x, %x, %out) ({
@@ -161,7 +161,7 @@ func.func @body(%x: memref<1x8x4xi32>, %out: memref<8x8xi32>, %table: memref<8xi
     %sum = arith.addi %row, %col : index
     %v = memref.load %table[%sum] : memref<8xi32>
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<8x8xi32>) -> ()
   return
 }
@@ -177,7 +177,7 @@ func.func @planes(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<8x
     %zero = arith.constant 0 : i32
     %v = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 2>} : (i32) -> i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
   // expected-error @below {{bit.plane_product names planes [[0, -1], [0, 0]] of operands that have 1 and 2}}
   "bit.plane_matmul"(%x, %w, %out) ({
@@ -185,7 +185,7 @@ func.func @planes(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<8x
     %zero = arith.constant 0 : i32
     %v = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0, -1>, rhs_planes = array<i64: 0, 0>} : (i32) -> i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
   // expected-error @below {{bit.plane_product needs equally many planes of both sides, at least one, but has [[0, 0], [0]]}}
   "bit.plane_matmul"(%x, %w, %out) ({
@@ -193,7 +193,7 @@ func.func @planes(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<8x
     %zero = arith.constant 0 : i32
     %v = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0, 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
   // expected-error @below {{bit.plane_product needs equally many planes of both sides, at least one, but has [[], []]}}
   "bit.plane_matmul"(%x, %w, %out) ({
@@ -201,7 +201,7 @@ func.func @planes(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<8x
     %zero = arith.constant 0 : i32
     %v = "bit.plane_product"(%zero) {lhs_planes = array<i64>, rhs_planes = array<i64>} : (i32) -> i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
   return
 }
@@ -305,7 +305,7 @@ func.func @bitwise(%x: memref<1x8x4xi32>, %out: memref<8x8xi32>) {
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = "and", k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = "and", k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<8x8xi32>) -> ()
   return
 }
@@ -318,7 +318,7 @@ func.func @k(%x: memref<1x8x4xi32>, %out: memref<8x8xi32>) {
   ^bb0(%row: index, %col: index):
     %v = arith.constant 0 : i32
     gpu.yield %v : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40.0 : f32, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 40.0 : f32, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<1x8x4xi32>, memref<8x8xi32>) -> ()
   return
 }
@@ -333,7 +333,7 @@ func.func @rows(%x: memref<1x9000000000x4xi32>, %w: memref<1x8x4xi32>, %out: mem
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
     gpu.yield %zero : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x9000000000x4xi32>, memref<1x8x4xi32>, memref<9000000000x8xi32>) -> ()
   return
 }
@@ -346,7 +346,7 @@ func.func @whole_images(%x: memref<1x70x8xi32>, %w: memref<1x8x72xi32>, %out: me
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
     gpu.yield %zero : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 2304 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+  }) {bitwise = #bit.bitwise<"and">, k = 2304 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>,
       window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x70x8xi32>, memref<1x8x72xi32>, memref<72x8xi32>) -> ()
   return
 }
@@ -359,7 +359,7 @@ func.func @patch_bits(%x: memref<1x72x8xi32>, %w: memref<1x8x72xi32>, %out: memr
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
     gpu.yield %zero : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 2300 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+  }) {bitwise = #bit.bitwise<"and">, k = 2300 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>,
       window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x72x8xi32>, memref<1x8x72xi32>, memref<72x8xi32>) -> ()
   return
 }
@@ -372,7 +372,7 @@ func.func @window_by_xor(%x: memref<1x72x8xi32>, %w: memref<1x8x72xi32>, %out: m
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
     gpu.yield %zero : i32
-  }) {bitwise = #bit.bitwise<"xor">, k = 2304 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+  }) {bitwise = #bit.bitwise<"xor">, k = 2304 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>,
       window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x72x8xi32>, memref<1x8x72xi32>, memref<72x8xi32>) -> ()
   return
 }
@@ -386,7 +386,7 @@ func.func @class_of_a_column(%x: memref<1x72x8xi32>, %w: memref<1x8x8xi32>, %out
     %class = "bit.window_class"(%col) {window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (index) -> index
     %edge = memref.load %edges[%class, %col] : memref<9x8xi32>
     gpu.yield %edge : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>}
+  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>}
     : (memref<1x72x8xi32>, memref<1x8x8xi32>, memref<72x8xi32>) -> ()
   return
 }
@@ -400,7 +400,7 @@ func.func @classes(%x: memref<1x72x8xi32>, %w: memref<1x8x8xi32>, %out: memref<7
     %class = "bit.window_class"(%row) {window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (index) -> index
     %edge = memref.load %edges[%class, %col] : memref<8x8xi32>
     gpu.yield %edge : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>}
+  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>}
     : (memref<1x72x8xi32>, memref<1x8x8xi32>, memref<72x8xi32>) -> ()
   return
 }
@@ -414,7 +414,7 @@ func.func @places(%x: memref<1x70x8xi32>, %w: memref<1x8x8xi32>, %out: memref<70
     %class = "bit.window_class"(%row) {window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (index) -> index
     %edge = memref.load %edges[%class, %col] : memref<9x8xi32>
     gpu.yield %edge : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>}
+  }) {bitwise = #bit.bitwise<"and">, k = 256 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>}
     : (memref<1x70x8xi32>, memref<1x8x8xi32>, memref<70x8xi32>) -> ()
   return
 }
@@ -443,7 +443,7 @@ func.func @part_of_a_pixel(%x: memref<1x72x2xi32>, %w: memref<1x8x2xi32>, %out: 
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
     gpu.yield %zero : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 64 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+  }) {bitwise = #bit.bitwise<"and">, k = 64 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>,
       window = array<i64: 6, 1, 1, 0, 0, 1, 6, 1, 1, 0, 0, 1>} : (memref<1x72x2xi32>, memref<1x8x2xi32>, memref<72x8xi32>) -> ()
   return
 }

@@ -120,7 +120,7 @@ func.func @epilogue(%x: !lhs, %w: !rhs, %whole: tensor<8x64xi32>, %of_column: te
 //       CHECK:     "bit.plane_product"(%{{.*}}) {lhs_planes = array<i64: 0, 0>, rhs_planes = array<i64: 1, 0>} : (i32) -> i32
 //       CHECK:     gpu.yield
 //  CHECK-NEXT:   }) {bitwise = #bit.bitwise<"xor">, k = 40 : i64,
-//  CHECK-SAME:     operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+//  CHECK-SAME:     operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
 //  CHECK-SAME:     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
 func.func @plane_matmul(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: memref<8x64xi32>) {
   "bit.plane_matmul"(%x, %w, %out) ({
@@ -128,7 +128,7 @@ func.func @plane_matmul(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: mem
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0, 0>, rhs_planes = array<i64: 1, 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"xor">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"xor">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<8x64xi32>) -> ()
   return
 }
@@ -138,14 +138,14 @@ func.func @plane_matmul(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %out: mem
 // CHECK-LABEL: func.func @plane_matmul_packed
 //       CHECK:   "bit.plane_matmul"(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) ({
 //       CHECK:   }) {bitwise = #bit.bitwise<"and">, k = 40 : i64,
-//  CHECK-SAME:     operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 1>, out_encoding = "ternary"}
+//  CHECK-SAME:     operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 1, 0>, out_encoding = "ternary"}
 func.func @plane_matmul_packed(%x: memref<1x8x4xi32>, %w: memref<2x64x4xi32>, %of_x: memref<1x1x1xi32>,
                                %of_w: memref<2x1x1xi32>, %planes: memref<2x8x4xi32>, %sums: memref<8xi32>) {
   "bit.plane_matmul"(%x, %w, %of_x, %of_w, %planes, %sums) ({
   ^bb0(%row: index, %col: index):
     %code = arith.constant 1 : i2
     gpu.yield %code : i2
-  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 1>,
+  }) {bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 1, 0>,
       out_encoding = "ternary"}
     : (memref<1x8x4xi32>, memref<2x64x4xi32>, memref<1x1x1xi32>, memref<2x1x1xi32>, memref<2x8x4xi32>, memref<8xi32>)
     -> ()

@@ -116,7 +116,7 @@ func.func @zeros(%x: tensor<8x40xi2, #bit.encoding<"u2@row">>, %w: tensor<8x40xi
 //  CHECK-SAME:   %[[TILES:[^:]*]]: memref<1x1x1xi32>
 //  CHECK-SAME:     {bit.encoding = "bipolar", bit.part = "tiles", bit.shape = array<i64: 8, 40>, bit.value = "argument1"}
 //       CHECK:   "bit.plane_matmul"(%{{.*}}, %{{.*}}, %[[TILES]], %{{.*}}) ({
-//       CHECK:   bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0>
+//       CHECK:   bitwise = #bit.bitwise<"and">, k = 40 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 0, 1, 0, 0>
 func.func @tiles(%x: !bipolar, %tiles: tensor<1x1x1xi1>) -> tensor<8x8xi32> {
   %y = "bit.matmul"(%x, %x, %tiles) ({
   ^bb0(%acc: i32, %row: index, %col: index):

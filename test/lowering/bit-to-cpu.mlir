@@ -71,7 +71,7 @@ func.func @product(%lhs: memref<1x3x4xi32>, %sums: memref<3xi32>, %rhs: memref<2
     %b = memref.load %bias[%col] : memref<100xf32>
     %y = arith.addf %float, %b : f32
     gpu.yield %y : f32
-  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, k = 70, bitwise = #bit.bitwise<"and">, out_encoding = ""}
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, k = 70, bitwise = #bit.bitwise<"and">, out_encoding = ""}
     : (memref<1x3x4xi32>, memref<2x100x4xi32>, memref<3x100xf32>) -> ()
   return
 }
@@ -101,7 +101,7 @@ func.func @packed(%lhs: memref<1x3x4xi32>, %rhs: memref<1x64x4xi32>, %out: memre
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     %y = arith.cmpi slt, %acc, %limit : i32
     gpu.yield %y : i1
-  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1>, k = 70, bitwise = #bit.bitwise<"xor">,
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>, k = 70, bitwise = #bit.bitwise<"xor">,
       out_encoding = "bipolar"}
     : (memref<1x3x4xi32>, memref<1x64x4xi32>, memref<1x3x4xi32>, memref<3xi32>) -> ()
   return
@@ -131,7 +131,7 @@ func.func @sparse(%lhs: memref<1x100x64xi32>, %rhs: memref<1x200x64xi32>, %lhs_t
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0>, k = 2048, bitwise = #bit.bitwise<"and">, out_encoding = ""}
+  }) {operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 0>, k = 2048, bitwise = #bit.bitwise<"and">, out_encoding = ""}
     : (memref<1x100x64xi32>, memref<1x200x64xi32>, memref<1x1x1xi32>, memref<1x2x1xi32>, memref<100x200xi32>) -> ()
   return
 }

@@ -17,7 +17,7 @@ func.func @product(%x: memref<1x64x4xi32>, %w: memref<1x64x4xi32>, %out: memref<
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
 }

@@ -27,7 +27,7 @@ func.func @batch(%x: memref<1x5x100x12xi32>, %w: memref<2x5x64x12xi32>, %sums: m
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 1>} : (i32) -> i32
     %sum = arith.addi %acc, %s : i32
     gpu.yield %sum : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {columns = 64 : i64, rows = 64 : i64, stages = 4 : i64}}
     : (memref<1x5x100x12xi32>, memref<2x5x64x12xi32>, memref<5x100x64xi32>) -> ()
   return

@@ -17,7 +17,7 @@ func.func @edges(%x: memref<1x12x4xi32>, %w: memref<1x800x4xi32>, %edges: memref
     %edge = memref.load %edges[%col, %class] : memref<800x2xi32>
     %sum = arith.addi %acc, %edge : i32
     gpu.yield %sum : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>,
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>,
       tile = {columns = 64 : i64, rows = 64 : i64, stages = 4 : i64, swapped}}
     : (memref<1x12x4xi32>, memref<1x800x4xi32>, memref<12x800xi32>) -> ()
   return

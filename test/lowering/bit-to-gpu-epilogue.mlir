@@ -26,7 +26,7 @@ func.func @scales(%x: memref<1x64x4xi32>, %w: memref<1x64x4xi32>, %of_rows: memr
     %twice = arith.mulf %once, %by_column : f32
     %half = arith.truncf %twice : f32 to f16
     gpu.yield %half : f16
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xf16>) -> ()
   return
 }
@@ -49,7 +49,7 @@ func.func @odd(%x: memref<1x63x4xi32>, %w: memref<1x63x4xi32>, %whole: memref<63
     %more = memref.load %whole[%row, %col] : memref<63x63xi32>
     %sum = arith.addi %acc, %more : i32
     gpu.yield %sum : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x63x4xi32>, memref<1x63x4xi32>, memref<63x63xi32>) -> ()
   return
 }
@@ -72,7 +72,7 @@ func.func @horner(%x: memref<1x64x4xi32>, %w: memref<2x64x4xi32>, %out: memref<6
     %shifted = arith.shli %high, %one : i32
     %acc = "bit.plane_product"(%shifted) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x64x4xi32>, memref<2x64x4xi32>, memref<64x64xi32>) -> ()
   return
 }
@@ -93,7 +93,7 @@ func.func @truth_values(%x: memref<1x64x4xi32>, %w: memref<1x64x4xi32>, %flips: 
     %minus = arith.subi %zero, %acc : i32
     %value = arith.select %flip, %minus, %acc : i32
     gpu.yield %value : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
 }
@@ -111,7 +111,7 @@ func.func @scalar(%x: memref<1x64x4xi32>, %w: memref<1x64x4xi32>, %more: memref<
     %one = memref.load %more[] : memref<i32>
     %sum = arith.addi %acc, %one : i32
     gpu.yield %sum : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
 }

@@ -30,7 +30,7 @@ func.func @product(%x: memref<1x200x12xi32>, %w: memref<1x100x12xi32>, %out: mem
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 64 : i64, warp_rows = 32 : i64, warp_columns = 32 : i64, stages = 3 : i64}}
     : (memref<1x200x12xi32>, memref<1x100x12xi32>, memref<200x100xi32>) -> ()
   return

@@ -41,7 +41,7 @@ func.func @product(%x: memref<1x64x4xi32>, %w: memref<1x50x4xi32>, %limit: memre
     %t = memref.load %limit[%col] : memref<50xi32>
     %bit = arith.cmpi sge, %acc, %t : i32
     gpu.yield %bit : i1
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1>,
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>,
       out_encoding = "bipolar"}
     : (memref<1x64x4xi32>, memref<1x50x4xi32>, memref<1x64x4xi32>, memref<64xi32>) -> ()
   return

@@ -37,7 +37,7 @@ func.func @product(%x: memref<2x20x12xi32>, %w: memref<1x48x12xi32>, %out: memre
     %twice = arith.shli %high, %one : i32
     %acc = "bit.plane_product"(%twice) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<2x20x12xi32>, memref<1x48x12xi32>, memref<20x48xi32>) -> ()
   return
 }

@@ -15,7 +15,7 @@ func.func @different_starts(%x: memref<2x8x32xi32>, %w: memref<1x640x32xi32>, %o
     %q = "bit.plane_product"(%bias) {lhs_planes = array<i64: 1>, rhs_planes = array<i64: 0>} : (i32) -> i32
     %both = arith.subi %q, %p : i32
     gpu.yield %both : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 1024 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 1024 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<2x8x32xi32>, memref<1x640x32xi32>, memref<8x640xi32>) -> ()
   return
 }
@@ -32,7 +32,7 @@ func.func @start_of_each_row(%x: memref<1x64x32xi32>, %w: memref<1x64x32xi32>, %
     %start = memref.load %s[%row] : memref<64xi32>
     %p = "bit.plane_product"(%start) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %p : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 1024 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 1024 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x64x32xi32>, memref<1x64x32xi32>, memref<64x64xi32>) -> ()
   return
 }
@@ -51,7 +51,7 @@ func.func @shifted_out(%x: memref<1x64x32xi32>, %w: memref<1x64x32xi32>, %out: m
     %twice = arith.shli %once, %by : i32
     %q = "bit.plane_product"(%twice) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %q : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 1024 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 1024 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x64x32xi32>, memref<1x64x32xi32>, memref<64x64xi32>) -> ()
   return
 }

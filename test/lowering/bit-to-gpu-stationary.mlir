@@ -41,7 +41,7 @@ func.func @layer(%x: memref<1x20000x36xi32>, %w: memref<1x64x36xi32>, %out: memr
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     %bit = arith.cmpi sgt, %acc, %zero : i32
     gpu.yield %bit : i1
-  }) {bitwise = #bit.bitwise<"and">, k = 1152 : i64, out_encoding = "bipolar", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1>,
+  }) {bitwise = #bit.bitwise<"and">, k = 1152 : i64, out_encoding = "bipolar", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>,
       tile = {alternate, columns = 64 : i64, rows = 64 : i64, stages = 8 : i64, stationary}}
     : (memref<1x20000x36xi32>, memref<1x64x36xi32>, memref<1x20000x4xi32>, memref<20000xi32>) -> ()
   return

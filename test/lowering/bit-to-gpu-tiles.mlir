@@ -31,7 +31,7 @@ func.func @product(%x: memref<2x200x1252xi32>, %w: memref<1x100x1252xi32>, %of_x
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0, 1>, rhs_planes = array<i64: 0, 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 40000 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0>,
+  }) {bitwise = #bit.bitwise<"and">, k = 40000 : i64, operandSegmentSizes = array<i32: 1, 1, 1, 1, 1, 0, 0>,
       out_encoding = ""}
     : (memref<2x200x1252xi32>, memref<1x100x1252xi32>, memref<2x2x2xi32>, memref<1x1x2xi32>, memref<200x100xi32>) -> ()
   return

@@ -57,7 +57,7 @@ func.func @product(%x: memref<1x200x12xi32>, %w: memref<1x100x12xi32>, %out: mem
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x200x12xi32>, memref<1x100x12xi32>, memref<200x100xi32>) -> ()
   return
 }
@@ -75,7 +75,7 @@ func.func @gram(%x: memref<1x200x12xi32>, %out: memref<200x200xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 300 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x200x12xi32>, memref<1x200x12xi32>, memref<200x200xi32>) -> ()
   return
 }
@@ -90,7 +90,7 @@ func.func @short_rows(%x: memref<1x200x8xi32>, %w: memref<1x100x8xi32>, %out: me
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 200 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 200 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x200x8xi32>, memref<1x100x8xi32>, memref<200x100xi32>) -> ()
   return
 }

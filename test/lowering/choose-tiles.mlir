@@ -34,14 +34,14 @@ func.func @products(%x: memref<1x512x96xi32>, %w: memref<1x384x96xi32>, %out: me
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 3000 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 3000 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x512x96xi32>, memref<1x384x96xi32>, memref<512x384xi32>) -> ()
   "bit.plane_matmul"(%x, %w, %out) ({
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 3000 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 3000 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {alternate, columns = 256 : i64, rows = 64 : i64, stages = 4 : i64}}
     : (memref<1x512x96xi32>, memref<1x384x96xi32>, memref<512x384xi32>) -> ()
   "bit.plane_matmul"(%near, %w, %near_out) ({
@@ -49,14 +49,14 @@ func.func @products(%x: memref<1x512x96xi32>, %w: memref<1x384x96xi32>, %out: me
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 3000 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 3000 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x500x96xi32>, memref<1x384x96xi32>, memref<500x384xi32>) -> ()
   "bit.plane_matmul"(%far, %w, %far_out) ({
   ^bb0(%row: index, %col: index):
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 3000 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = ""}
+  }) {bitwise = #bit.bitwise<"and">, k = 3000 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = ""}
     : (memref<1x8192x96xi32>, memref<1x384x96xi32>, memref<8192x384xi32>) -> ()
   return
 }

@@ -10,7 +10,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 64 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -25,7 +25,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, colunms = 64 : i64, stages = 4 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -40,7 +40,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 64 : i64, stages = 4 : i64, alternate = 1 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -55,7 +55,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {columns = 64 : i64, rows, stages = 4 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -70,7 +70,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {columns = 64 : i32, rows = 64 : i64, stages = 4 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -85,7 +85,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = "rows=64"}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -100,7 +100,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 96 : i64, columns = 64 : i64, stages = 4 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -115,7 +115,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 40 : i64, stages = 4 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -130,7 +130,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 64 : i64, stages = 1 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -145,7 +145,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 192 : i64, columns = 256 : i64, stages = 3 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -160,7 +160,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 128 : i64, columns = 64 : i64, stages = 3 : i64, alternate}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -175,7 +175,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 64 : i64, stages = 3 : i64, planes = 2 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -190,7 +190,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 48 : i64, stages = 3 : i64, cluster = 3 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -205,7 +205,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 24 : i64, stages = 3 : i64, cluster = 2 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -220,7 +220,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 64 : i64, stages = 3 : i64, split = 8 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return
@@ -235,7 +235,7 @@ func.func @product(%x: memref<1x64x4xi32>, %out: memref<64x64xi32>) {
     %zero = arith.constant 0 : i32
     %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
     gpu.yield %acc : i32
-  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0>, out_encoding = "",
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, out_encoding = "",
       tile = {rows = 64 : i64, columns = 64 : i64, stages = 3 : i64, cluster = 2 : i64, split = 2 : i64}}
     : (memref<1x64x4xi32>, memref<1x64x4xi32>, memref<64x64xi32>) -> ()
   return

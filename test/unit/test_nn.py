@@ -12,8 +12,10 @@ from bitmlir import nn
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
 from bitmlir.nn import zoo
 from bitmlir.nn.fold import fold
+from bitmlir.nn.graph import layers_before
 from bitmlir.nn.layers import BatchNorm, Input, Layer, Linear, Quantise, Sign
-from bitmlir.nn.steps import Pool, Product, Start, steps_of
+from bitmlir.nn.plan import program_of
+from bitmlir.nn.steps import Limits, Pool, Product, Start
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -46,11 +48,9 @@ def test_a_network_yields_its_last_layer() -> None:
 
 
 def test_what_follows_a_product_is_folded_into_it() -> None:
-    kinds = [type(step) for step in steps_of(SMALL["images"]).steps]
-    assert kinds == [Start, Product, Pool, Product, Product]
-    program = steps_of(SMALL["images"])
-    assert program.completes == [1, 4, 5, 8, 10]
-    assert program.completes[-1] == len(program.layers)
+    program = program_of(SMALL["images"])
+    assert [type(step) for step in program.steps] == [Start, Product, Pool, Product, Product]
+    assert [len(step.layers) for step in program.steps] == [1, 3, 1, 3, 1]
 
 
 # --- folding -----------------------------------------------------------------------------------------
@@ -81,15 +81,17 @@ def test_falling_channels_turn_their_weights_where_an_encoding_has_those_of_the_
     for encoding, turned in (("bipolar", True), ("ternary", True), ("i2", False)):
         sums = Linear(Input((4,)), np.ones((2, 4)), encoding)
         norm = BatchNorm(sums, np.array([1, -1]), np.zeros(2), np.zeros(2), np.ones(2))
-        product = steps_of(Sign(norm)).steps[1]
+        product = program_of(Sign(norm)).steps[1]
         assert isinstance(product, Product)
-        assert (product.signs is None) == turned
+        assert isinstance(product.epilogue.coding, Limits)
+        assert (product.epilogue.coding.signs is None) == turned
 
 
 # --- what is refused ----------------------------------------------------------------------------------
 
 IMAGES = Input((6, 6, 2))
-CODES = Sign(nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2))))
+SUMS = nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)))
+CODES = Sign(SUMS)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +106,11 @@ CODES = Sign(nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2))))
         (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), stride=0), ShapeError, "stride must be a whole number"),
         (lambda: nn.Linear(IMAGES, np.ones((4, 72))), ShapeError, "flatten what has several sizes"),
         (lambda: nn.Linear(FLAT, np.ones((3, 5))), EncodingError, "Linear yields sums: put a Sign or Quantise"),
-        (lambda: nn.MaxPool2d(FLAT, 2), EncodingError, "needs codes"),
+        (lambda: nn.MaxPool2d(FLAT, 2), ShapeError, "MaxPool2d needs images"),
         (lambda: nn.MaxPool2d(CODES, 5), ShapeError, "does not fit images of"),
-        (lambda: nn.Quantise(FLAT, 4), InputError, "bits of Quantise must be from 1 to 3, got 4"),
+        (lambda: nn.Quantise(FLAT, 9), InputError, "bits of Quantise must be from 1 to 8, got 9"),
+        (lambda: nn.Quantise(FLAT, 1, signed=True), InputError, "bits of Quantise must be from 2 to 8, got 1"),
+        (lambda: nn.Quantise(FLAT, 2, narrow=True), InputError, "narrow with a sign alone"),
         (lambda: nn.Quantise(FLAT, 2, -1.0), InputError, "must be a positive number, got -1.0"),
         (lambda: BatchNorm(FLAT, *[np.ones(4)] * 4), ShapeError, r"gamma of BatchNorm must have the shape \(5,\)"),
         (
@@ -122,7 +126,17 @@ CODES = Sign(nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2))))
         (lambda: nn.compile(FLAT, 0, "cpu"), ShapeError, "batch must be a whole number from 1 on, got 0"),
         (lambda: nn.compile(np.ones(3), 1, "cpu"), InputError, "given by its last layer, got ndarray"),  # type: ignore[arg-type]
         (lambda: nn.compile(nn.Flatten(CODES), 1, "cpu"), InputError, "a network cannot end in Flatten"),
-        (lambda: nn.compile(Sign(IMAGES), 1, "cpu"), InputError, "Sign must follow a Linear or Conv2d"),
+        (lambda: Sign(IMAGES), EncodingError, "Sign needs numbers, but Input yields codes"),
+        (lambda: BatchNorm(CODES, *[np.ones(4)] * 4), EncodingError, "BatchNorm needs numbers, but Sign yields codes"),
+        (lambda: nn.AvgPool2d(CODES, 2), EncodingError, "AvgPool2d needs numbers"),
+        (lambda: nn.Add(FLAT, CODES), EncodingError, "Add needs numbers, but Sign yields codes"),
+        (lambda: nn.Add(FLAT, SUMS), ShapeError, r"Add needs layers of one shape, got \(5,\) and \(4, 4, 4\)"),
+        (lambda: nn.Add(FLAT, 3), InputError, "Add follows a layer, got int"),  # type: ignore[arg-type]
+        (lambda: nn.PadChannels(SUMS, 3), ShapeError, "PadChannels must reach 4 channels at least, got 3"),
+        (lambda: nn.PadChannels(FLAT, 9), ShapeError, "PadChannels needs images"),
+        (lambda: nn.Add(nn.Linear(Input((4,)), np.ones((5, 4))), FLAT), InputError, "one Input, but this one has 2"),
+        (lambda: nn.Conv2d(nn.Sign(nn.Flatten(SUMS)), np.ones((1, 1, 1, 64))), ShapeError, "Conv2d needs images"),
+        (lambda: BatchNorm(nn.Flatten(SUMS), *[np.ones(64)] * 4), InputError, "Flatten of numbers must come before"),
         (lambda: zoo.network("resnet", zoo.RandomParameters(0)), InputError, "unknown network 'resnet': expected one"),
         (lambda: zoo.network("mnist-mlp", zoo.GivenParameters({})), InputError, r"needs an array 'linear1.weights' of"),
         (
@@ -158,7 +172,7 @@ def test_batch_norms_in_the_end_are_those_of_float64_nearly() -> None:
     model = nn.compile(layer, 5, "cpu")
     images = random_images(model)
     values = images
-    for step in model.program.layers:
+    for step in layers_before(layer):
         values = step.apply(values)
     np.testing.assert_allclose(model(images), values, rtol=1e-4, atol=1e-4)
 
@@ -168,7 +182,7 @@ def test_batch_norms_in_the_end_are_those_of_float64_nearly() -> None:
     [
         (lambda: Linear(np.ones(4), np.ones((2, 4))), InputError, "Linear follows a layer, got ndarray"),  # type: ignore[arg-type]
         (lambda: BatchNorm(np.ones(4), *[np.ones(4)] * 4), InputError, "BatchNorm follows a layer, got ndarray"),  # type: ignore[arg-type]
-        (lambda: Quantise(FLAT, True), InputError, "bits of Quantise must be from 1 to 3, got True"),
+        (lambda: Quantise(FLAT, True), InputError, "bits of Quantise must be from 1 to 8, got True"),
         (lambda: Linear(Input((4,)), np.zeros((2, 4))), EncodingError, "must be values of 'bipolar', but 0.0 is none"),
         (lambda: BatchNorm(FLAT, *[np.ones(5)] * 4, epsilon=float("nan")), InputError, "epsilon of BatchNorm must be"),
         (lambda: nn.compile(Input((4,)), 1, "cpu"), InputError, "a network has a Linear or Conv2d at least"),

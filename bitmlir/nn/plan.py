@@ -1,0 +1,328 @@
+"""From groups of layers to steps: weights packed, thresholds folded, numbers in the narrowest type that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.window import Window
+from bitmlir.formats.packed import pack, unpack
+from bitmlir.nn.fold import Thresholds, fold, fold_real
+from bitmlir.nn.graph import Group, groups_of, rounds, users_of
+from bitmlir.nn.layers import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Input,
+    Layer,
+    Linear,
+    MaxPool2d,
+    PadChannels,
+    Quantise,
+)
+from bitmlir.nn.steps import (
+    Affine,
+    Codes,
+    Epilogue,
+    Limits,
+    Numbers,
+    Plus,
+    Pool,
+    Product,
+    Program,
+    Reduce,
+    Rounding,
+    Start,
+    Step,
+)
+
+__all__ = ["program_of"]
+
+_FEW_CHANNELS = 64  # of images, of which words of bits would be mostly empty
+_Bounds = tuple[np.ndarray, np.ndarray]
+
+
+def program_of(output: Layer) -> Program:
+    """The program that computes a layer.
+
+    Raises:
+        InputError: a layer cannot stand where it does.
+    """
+    groups = groups_of(output)
+    maker = _Maker(output, groups)
+    steps: list[Step] = []
+    for group in groups:
+        steps.append(maker.step(group, steps))
+    result = next(value for step in steps for value in step.results if value.layer is output)
+    return Program(tuple(steps), result, maker.input)
+
+
+class _Maker:
+    """Makes steps of groups, in order, and knows what the ones before have left."""
+
+    def __init__(self, output: Layer, groups: Sequence[Group]) -> None:
+        self.output = output
+        layers = [layer for group in groups for layer in group.layers]
+        self.input = next(layer for layer in layers if isinstance(layer, Input))
+        self.users = users_of(_with_flattens(layers))
+        read = [layer for group in groups for layer in group.reads if layer.codes is None]
+        self.stored = {*read, output}
+        # What is averaged over places outside images must be stored as it is.
+        means = [g.root for g in groups if g.is_own and isinstance(g.root, AvgPool2d)]
+        self.whole = {mean.source for mean in means if _has_edges(mean.window)}
+        self.left: dict[Layer, Codes | Numbers] = {}
+
+    def step(self, group: Group, before: list[Step]) -> Step:
+        """The step of a group. A first convolution may change the step before it."""
+        root = group.root
+        if isinstance(root, Input):
+            step: Step = self._start(root)
+        elif group.is_own and isinstance(root, (Linear, Conv2d)):
+            step = self._product(group, root, before)
+        elif group.is_own and isinstance(root, MaxPool2d) and root.codes is not None:
+            source = self._codes(root.source)
+            codes = Codes(root.shape, root.codes, root)
+            step = Pool(source, codes, group.layers, root.size, root.stride, root.padding)  # pyright: ignore[reportArgumentType]  # spread
+        else:
+            step = self._reduce(group)
+        self.left |= {value.layer: value for value in step.results}
+        return step
+
+    def _codes(self, layer: Layer) -> Codes:
+        while isinstance(layer, Flatten):
+            layer = layer.source
+        codes = self.left[layer]
+        assert isinstance(codes, Codes)
+        return codes
+
+    def _numbers(self, layer: Layer) -> Numbers:
+        numbers = self.left[layer]
+        assert isinstance(numbers, Numbers)
+        return numbers
+
+    def _start(self, layer: Input) -> Start:
+        users = self.users[layer]
+        # In memory images are flat already.
+        shape = users[0].shape if users and all(isinstance(user, Flatten) for user in users) else layer.shape
+        return Start(Codes(shape, layer.codes, layer), shape, (layer,))
+
+    # --- products ---
+
+    def _product(self, group: Group, layer: Linear | Conv2d, before: list[Step]) -> Product:
+        source, weights, encoding = self._codes(layer.source), layer.weights, Encoding.parse(layer.encoding)
+        if isinstance(layer, Linear) and len(source.shape) == 3:  # a filter as large as images, or as a pixel
+            weights = weights.reshape(-1, *source.shape)
+        has_places = isinstance(layer, Conv2d) or len(source.shape) == 3
+        shape = layer.shape if isinstance(layer, Conv2d) else (1, 1, *layer.shape) if has_places else layer.shape
+        steps: dict[str, Any] = {}
+        if isinstance(layer, Conv2d):
+            steps = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+        bounds = _sum_bounds(weights, source.encoding, isinstance(layer, Conv2d) and _has_edges(layer.window))
+        epilogue, falls = self._epilogue(group, shape, bounds, None)
+        if (
+            falls is not None
+            and encoding.minimum == -encoding.maximum
+            and epilogue.numbers is None
+            and not epilogue.terms
+        ):
+            weights = weights * np.where(falls, -1, 1).reshape(-1, *[1] * (weights.ndim - 1))
+            epilogue = replace(epilogue, coding=_unsigned(epilogue.coding))
+        product = Product(source, shape, pack(weights, encoding), epilogue, group.layers, **steps)
+        if self._sees_patches(layer) and isinstance(start := before[-1], Start) and start.codes is source:
+            before[-1], product = _through_window(start, layer, product)  # pyright: ignore[reportArgumentType]  # a Conv2d
+            self.left[self.input] = before[-1].results[0]
+        return product
+
+    def _sees_patches(self, layer: Linear | Conv2d) -> bool:
+        """Whether patches of a first convolution's images should be packed instead of pixels."""
+        if not isinstance(layer, Conv2d) or layer.source is not self.input or len(self.users[self.input]) > 1:
+            return False
+        return layer.source.shape[2] < _FEW_CHANNELS and layer.dilation == (1, 1)
+
+    # --- reductions ---
+
+    def _reduce(self, group: Group) -> Reduce:
+        root, places = group.root, {}
+        pools = group.is_own and isinstance(root, (MaxPool2d, AvgPool2d))
+        source = self._numbers(root.source if group.is_own else root)  # pyright: ignore[reportAttributeAccessIssue]
+        if pools:
+            places = {"size": root.size, "stride": root.stride, "padding": root.padding}  # pyright: ignore[reportAttributeAccessIssue]
+        shape = group.end.shape if len(source.shape) == len(group.end.shape) else (1, 1, *group.end.shape)
+        if group.coders and not group.chain and not pools:
+            shape = source.shape
+        reduction = "sum" if isinstance(root, AvgPool2d) and pools else "max"
+        epilogue, _ = self._epilogue(group, shape, source.bounds, source, root if reduction == "sum" else None)
+        return Reduce(source, shape, reduction, epilogue, group.layers, **places)
+
+    # --- epilogues ---
+
+    def _epilogue(
+        self,
+        group: Group,
+        shape: tuple[int, ...],
+        bounds: _Bounds | None,
+        source: Numbers | None,
+        mean: Layer | None = None,
+    ) -> tuple[Epilogue, np.ndarray | None]:
+        """What becomes of a product's sums, or of reduced numbers; and the channels in which codes fall with sums."""
+        channels = shape[-1]
+        if source is not None and source.bounds is not None and len(source.bounds[0]) < channels:
+            zeros = np.zeros(channels - source.shape[-1], np.int64)
+            bounds = (np.append(source.bounds[0], zeros), np.append(source.bounds[1], zeros))
+        origin = _origin(source, channels)
+        addends = [self._numbers(layer) for layer in group.addends]
+        coder = group.coders[-1] if group.coders else None
+        is_real = (
+            any(isinstance(layer, BatchNorm) for layer in group.chain)
+            or mean is not None
+            or any(numbers.is_real for numbers in ([] if source is None else [source]) + addends)
+            or (coder is not None and rounds(coder))
+        )
+        if is_real:
+            return self._real_epilogue(group, shape, origin, addends, mean)
+        assert bounds is not None
+        return self._whole_epilogue(group, shape, bounds, origin, addends)
+
+    def _real_epilogue(
+        self, group: Group, shape: tuple[int, ...], origin: np.ndarray, addends: list[Numbers], mean: Layer | None
+    ) -> tuple[Epilogue, np.ndarray | None]:
+        """Of numbers that become floats."""
+        channels = shape[-1]
+        taps = mean.window.taps if isinstance(mean, AvgPool2d) else 1
+        terms: list[Affine | Plus] = []
+        remaining = iter(addends)
+        scale, bias = np.full(channels, 1 / taps), np.zeros(channels)
+        pending = taps > 1
+
+        def affine() -> list[Affine | Plus]:
+            return [Affine(scale.astype(np.float32), bias.astype(np.float32))] if pending else []
+
+        for layer in group.chain:
+            if isinstance(layer, BatchNorm):
+                scale, bias, pending = scale * layer.scale, (bias - layer.mean) * layer.scale + layer.beta, True
+            elif not isinstance(layer, PadChannels):
+                terms += [*affine(), Plus(next(remaining))]
+                scale, bias, pending = np.ones(channels), np.zeros(channels), False
+        terms += affine()
+        numbers = None
+        if group.end in self.stored:
+            numbers = Numbers(shape, "f32" if group.end is self.output else "f16", group.end)
+        shift = (-origin * taps).astype(np.int32) if origin.any() else None
+        epilogue = Epilogue(True, shift, tuple(terms), numbers)
+        if not group.coders:
+            return epilogue, None
+        last = group.coders[-1]
+        if rounds(last):
+            assert isinstance(last, Quantise)
+            coding: Limits | Rounding = Rounding(last.scale, last.ends)
+        else:
+            coding = _limits(fold_real(group.coders, channels), last, np.float32)
+        return self._coded(epilogue, group, shape, coding), None
+
+    def _whole_epilogue(
+        self, group: Group, shape: tuple[int, ...], bounds: _Bounds, origin: np.ndarray, addends: list[Numbers]
+    ) -> tuple[Epilogue, np.ndarray | None]:
+        """Of integers. What is stored is less its origin, by which more numbers fit in 16 bits."""
+        low, high = bounds
+        for numbers in addends:
+            assert numbers.bounds is not None
+            low, high = low + numbers.bounds[0], high + numbers.bounds[1]
+            origin = origin + _origin(numbers, shape[-1])
+        numbers, target = None, origin
+        if group.end in self.stored:
+            element, target = _narrowest(low, high, origin, group.end is self.output or group.end in self.whole)
+            element = "i32" if group.end is self.output else element
+            numbers = Numbers(shape, element, group.end, target if target.any() else None, (low, high))
+        shift = target - origin
+        plus = tuple(map(Plus, addends))
+        epilogue = Epilogue(False, shift.astype(np.int32) if shift.any() else None, plus, numbers)
+        if not group.coders:
+            return epilogue, None
+        reach = np.maximum(np.abs(low - target), np.abs(high - target))
+        folded = fold(group.coders, reach, target)
+        coding = _limits(folded, group.coders[-1], np.int32)
+        return self._coded(epilogue, group, shape, coding), folded.falls
+
+    def _coded(self, epilogue: Epilogue, group: Group, shape: tuple[int, ...], coding: Limits | Rounding) -> Epilogue:
+        """The same with codes."""
+        last = group.coders[-1]
+        assert last.codes is not None
+        codes = Codes(shape, last.codes, last)
+        return replace(epilogue, codes=codes, coding=coding, coders=tuple(group.coders))
+
+
+def _with_flattens(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers with those between them that no group has."""
+    found: dict[Layer, None] = {}
+    for layer in layers:
+        for source in layer.sources:
+            if isinstance(source, Flatten):
+                found.setdefault(source)
+        found.setdefault(layer)
+    return list(found)
+
+
+def _origin(numbers: Numbers | None, channels: int) -> np.ndarray:
+    """What stored numbers are to be moved by, for so many channels."""
+    origin = np.zeros(channels, np.int64)
+    if numbers is not None and numbers.origin is not None:
+        origin[: len(numbers.origin)] = numbers.origin
+    return origin
+
+
+def _narrowest(low: np.ndarray, high: np.ndarray, origin: np.ndarray, is_whole: bool) -> tuple[str, np.ndarray]:
+    """The type that holds numbers between these ends, less an origin: the one that they have, if that will do."""
+
+    def fits(at: np.ndarray) -> bool:
+        return bool((low - at >= -(2**15)).all() and (high - at < 2**15).all())
+
+    if is_whole:
+        zero = np.zeros_like(origin)
+        return ("i16" if fits(zero) else "i32"), zero
+    for at in (origin, (low + high + 1) // 2):
+        if fits(at):
+            return "i16", at
+    return "i32", origin
+
+
+def _has_edges(window: Window) -> bool:
+    """Whether a window reaches outside images."""
+    return any((window.rows.before, window.rows.after, window.columns.before, window.columns.after))
+
+
+def _sum_bounds(weights: np.ndarray, codes: Encoding, has_edges: bool) -> _Bounds:
+    """The least and the greatest sum of each filter; at an image's edges some of its weights see nothing."""
+    flat = weights.reshape(len(weights), -1)
+    ends = [flat * codes.minimum, flat * codes.maximum, *([np.zeros_like(flat)] if has_edges else [])]
+    return np.minimum.reduce(ends).sum(1), np.maximum.reduce(ends).sum(1)
+
+
+def _limits(folded: Thresholds, last: Layer, dtype: type) -> Limits:
+    """Thresholds as the program has them."""
+    limits = folded.limits
+    if dtype is np.int32:
+        limits = np.clip(limits, -(2**31), 2**31 - 1)
+    signs = np.where(folded.falls, -1, 1).astype(dtype) if folded.falls.any() else None
+    return Limits(limits.astype(dtype), signs, last.ends[0] if isinstance(last, Quantise) else 0)
+
+
+def _unsigned(coding: Limits | Rounding | None) -> Limits:
+    """The same limits for numbers that were turned already."""
+    assert isinstance(coding, Limits)
+    return replace(coding, signs=None)
+
+
+def _through_window(start: Start, layer: Conv2d, product: Product) -> tuple[Start, Product]:
+    """A first convolution of few channels: patches are packed, and each is a pixel for filters of 1 × 1."""
+    filters, rows, columns, channels = layer.weights.shape
+    k = rows * columns * channels
+    stride, padding = product.stride, product.padding
+    codes = replace(start.codes, shape=(*layer.window.places, k))
+    seen = replace(start, codes=codes, size=(rows, columns), stride=stride, padding=padding)
+    weights = pack(unpack(product.weights).reshape(filters, 1, 1, k), product.weights.encoding)
+    return seen, replace(product, source=codes, weights=weights, stride=(1, 1), padding=(0, 0, 0, 0))
