@@ -133,6 +133,15 @@ module {
       %2 = irdl.any
       irdl.attributes {"window" = %2}
     }
+    irdl.operation @window_sum {
+      %0 = irdl.any
+      %1 = irdl.any
+      irdl.operands(sums: %0, place: %1)
+      %2 = irdl.any
+      irdl.results(result: %2)
+      %3 = irdl.any
+      irdl.attributes {"window" = %3}
+    }
     irdl.operation @plane_edge_sums {
       %0 = irdl.any
       %1 = irdl.any

@@ -39,6 +39,7 @@ __all__ = [
     "PlanePoolOp",
     "PlaneReduceWindowOp",
     "WindowClassOp",
+    "WindowSumOp",
     "WindowValueOp",
     "bytes_fault",
     "images_fault",
@@ -309,6 +310,34 @@ class WindowClassOp(DialectOp):
     def infer(cls, **_: Any) -> list[ir.Type]:
         """A number."""
         return [ir.IndexType.get()]
+
+
+@dialect.op("window_sum")
+class WindowSumOp(DialectOp):
+    """The sum of the row sums of the pixels that a window sees at a place, in the body of a product of planes whose
+    rows are the places of a window: what `bit.plane_patch_sums` computes for all of them.
+
+    sums: memref<(N·H·W)xi32>; place: index, the body's row; result: i32.
+    """
+
+    PURE = True
+    sums = Operand()
+    place = Operand()
+    window = Attr()
+    result = Result()
+
+    def check(self) -> str | None:
+        if fault := window_fault(self.window) or memref_fault(self.sums.type, "sums", ("R",)):
+            return fault
+        (rows,) = ir.MemRefType(self.sums.type).shape
+        if (str(self.place.type), str(self.result.type)) != ("index", "i32"):
+            return f"the place must be index and the result i32, but are {self.place.type} and {self.result.type}"
+        return _pixels_fault("sums", rows, self.window)
+
+    @classmethod
+    def infer(cls, **_: Any) -> list[ir.Type]:
+        """A number."""
+        return [ir.IntegerType.get_signless(32)]
 
 
 @dialect.op("plane_edge_sums")

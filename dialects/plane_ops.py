@@ -42,6 +42,7 @@ from bitmlir.dialects.plane_conv_ops import (
     PlanePoolOp,
     PlaneReduceWindowOp,
     WindowClassOp,
+    WindowSumOp,
     bytes_fault,
     images_fault,
     places_of,
@@ -84,7 +85,8 @@ class PlaneMatmulOp(DialectOp):
     the fields of the target's kind of tile, such as {alternate, columns = 256 : i64, rows = 64 : i64, …}.
 
     The body is a block (row: index, col: index) of `arith`, `math`, `memref.load` (at the row, the column or both, or
-    the row's `bit.window_class`) and `bit.plane_product`: the plane schedule, the corrections and the epilogue in one.
+    the row's `bit.window_class`), `bit.window_sum` and `bit.plane_product`: the plane schedule, the corrections and the
+    epilogue in one.
 
     Of batches of B matrices, lhs, rhs, out and out_sums have a dimension B before that of the rows, and the body is a
     block (row, col, batch: index).
@@ -220,26 +222,37 @@ def _body_fault(op: PlaneProduct, sizes: Sequence[int]) -> str | None:
     """Why the body cannot compute elements at places in these sizes from the op's planes, or a tile is none."""
     planes, rhs_planes = (ir.MemRefType(value.type).shape[0] for value in (op.lhs, op.rhs))
     products = (inner for inner in op.body.operations if isinstance(inner, PlaneProductOp))
-    classes = [inner for inner in op.body.operations if isinstance(inner, WindowClassOp)]
-    counts = {inner.result: len(window_in(inner.window).classes) for inner in classes if inner.check() is None}
+    seen = [inner for inner in op.body.operations if isinstance(inner, (WindowClassOp, WindowSumOp))]
+    classes = [inner for inner in seen if isinstance(inner, WindowClassOp) and inner.check() is None]
+    counts = {inner.result: len(window_in(inner.window).classes) for inner in classes}
     faults = itertools.chain(
         (product.planes_fault(planes, rhs_planes) for product in products),
-        (_class_fault(inner, op.body, sizes[0]) for inner in classes),
+        (_seen_fault(inner, op.body, sizes[0]) for inner in seen),
     )
     return (
-        body_fault(op.body, "memref.load", sizes, makers=("bit.plane_product", "bit.window_class"), numbers=counts)
+        body_fault(
+            op.body,
+            "memref.load",
+            sizes,
+            makers=("bit.plane_product", "bit.window_class", "bit.window_sum"),
+            numbers=counts,
+        )
         or next(filter(None, faults), None)
         or tile_fault(op.tile)
     )
 
 
-def _class_fault(op: WindowClassOp, body: ir.Block, rows: int) -> str | None:
-    """Why an operation does not tell the classes of a product's rows."""
-    if op.check() is None and op.place != body.arguments[0]:
-        return "bit.window_class must be asked for the row"
-    if op.check() is None and rows % math.prod(window_in(op.window).places):
-        return f"bit.window_class in its region has a window whose places are not those of {rows} rows"
-    return None
+def _seen_fault(op: WindowClassOp | WindowSumOp, body: ir.Block, rows: int) -> str | None:
+    """Why an operation does not tell of the windows at a product's rows."""
+    if op.check() is not None:
+        return None
+    if op.place != body.arguments[0]:
+        return f"{op.OPERATION_NAME} must be asked for the row"
+    if isinstance(op, WindowSumOp):
+        fits = places_of(ir.MemRefType(op.sums.type).shape[0], window_in(op.window)) == rows
+    else:
+        fits = rows % math.prod(window_in(op.window).places) == 0
+    return None if fits else f"{op.OPERATION_NAME} in its region has a window whose places are not those of {rows} rows"
 
 
 @dialect.op("plane_byte_conv")

@@ -427,7 +427,7 @@ class _Decomposition:
             patches = memref.alloc(ir.MemRefType.get([lhs.encoding.bits, places, row_words], _i32()), [], [])
             bit.PlanePatchesOp(planes=lhs.planes, out=patches, window=attribute)
         sums = edges = None
-        if rhs.encoding.offset and is_pixel:
+        if rhs.encoding.offset and (is_pixel or gathers):
             sums = lhs.sums
         elif rhs.encoding.offset:
             sums = memref.alloc(ir.MemRefType.get([places], _i32()), [], [])
@@ -448,7 +448,7 @@ class _Decomposition:
             k=row_words * BITS_PER_WORD,
             bitwise="and",
             window=attribute if gathers else None,
-            body=functools.partial(self._conv_body, op, sums, edges),
+            body=functools.partial(self._conv_body, op, sums, edges, gathers),
         )
 
     def _reduce_window(self, op: bit.ReduceWindowOp) -> None:
@@ -470,16 +470,32 @@ class _Decomposition:
             gpu.YieldOp(self._epilogue(op, acc, *made.body.arguments))
 
     def _conv_body(
-        self, op: bit.Conv2dOp, sums: ir.Value | None, edges: ir.Value | None, row: ir.Value, col: ir.Value
+        self,
+        op: bit.Conv2dOp,
+        sums: ir.Value | None,
+        edges: ir.Value | None,
+        gathers: bool,
+        row: ir.Value,
+        col: ir.Value,
     ) -> list[ir.Value]:
-        """One element of a convolution: as of a product, but for what taps outside the image would have added."""
+        """One element of a convolution: as of a product, but for what taps outside the image would have added.
+
+        sums: of patches, or of pixels where the product gathers what it sees.
+        """
+        window = bit.window_attribute(op.window)
+
+        def patch_sum() -> ir.Value:
+            if gathers:
+                return bit.WindowSumOp(sums=sums, place=row, window=window).result
+            return memref.load(sums, [row])
+
         lhs, rhs = self.values[op.lhs], self.values[op.rhs]
         acc = _schedule(lhs.encoding, rhs.encoding)
         c = correction(lhs.encoding, rhs.encoding, "and", 0)
-        by_row = None if sums is None else _times(lambda: memref.load(sums, [row]), c.lhs_sums)
+        by_row = None if sums is None else _times(patch_sum, c.lhs_sums)
         by_edge = None
         if edges is not None:
-            number = bit.WindowClassOp(place=row, window=bit.window_attribute(op.window)).result
+            number = bit.WindowClassOp(place=row, window=window).result
             by_edge = _times(lambda: memref.load(edges, [number, col]), lhs.encoding.offset)
         acc = _plain(_sum(_times(lambda: acc, c.acc), by_row, by_edge))
         return self._epilogue(op, acc, row, col)

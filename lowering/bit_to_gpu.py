@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,18 +72,39 @@ class BitToGpu(Pass):
         names = itertools.chain(["kernels"], map("kernels_{}".format, itertools.count()))
         name = next(name for name in names if name not in taken)
         module = container(op, name, target.name, target.ptx_features)
-        for number, inner in enumerate(operations):
-            with inner.location:
-                kernel = _build(module, f"{inner.MNEMONIC}_{number}", inner, target)
-                with ir.InsertionPoint(inner):
-                    for part, buffer in enumerate(kernel.zeroed):
-                        if kernel.overlaps:
-                            launch(name, build_zero_kernel(module, f"zero_{number}_{part}", buffer))
-                        else:
-                            zero = arith.constant(ir.MemRefType(buffer.type).element_type, 0)
-                            gpu.MemsetOp(None, [], buffer, zero)
+        kernels = [_build_located(module, f"{inner.MNEMONIC}_{n}", inner, target) for n, inner in enumerate(operations)]
+        by_function = itertools.groupby(zip(operations, kernels, strict=True), lambda made: made[0].operation.parent)
+        for number, (_, made) in enumerate(by_function):
+            made = list(made)
+            _zero(module, name, f"zero_{number}", made)
+            for inner, kernel in made:
+                with inner.location, ir.InsertionPoint(inner):
                     launch(name, kernel)
-            inner.operation.erase()
+                inner.operation.erase()
+
+
+def _build_located(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kernel:
+    with op.location:
+        return _build(module, name, op, target)
+
+
+def _zero(module: ir.Block, container_name: str, name: str, made: Sequence[tuple[bit.PlaneOp, Kernel]]) -> None:
+    """Zero what kernels of a function need zeroed: all at once before the first that does, or where launches do not
+    overlap, each by a memset."""
+    together = [(op, kernel) for op, kernel in made if kernel.zeroed and kernel.overlaps]
+    buffers = [buffer for _, kernel in together for buffer in kernel.zeroed]
+    if buffers:
+        first, _ = together[0]
+        for buffer in buffers:
+            if not isinstance(buffer.owner, ir.Block):
+                buffer.owner.operation.move_before(first.operation)
+        with first.location, ir.InsertionPoint(first):
+            launch(container_name, build_zero_kernel(module, name, buffers))
+    for op, kernel in made:
+        for buffer in () if kernel.overlaps else kernel.zeroed:
+            with op.location, ir.InsertionPoint(op):
+                zero = arith.constant(ir.MemRefType(buffer.type).element_type, 0)
+                gpu.MemsetOp(None, [], buffer, zero)
 
 
 def _check_operation(op: bit.PlaneOp, target: Target) -> None:

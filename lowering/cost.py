@@ -19,7 +19,7 @@ from mlir import ir
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import TILE_BITS, ceil_div
-from bitmlir.lowering.elements import Chain
+from bitmlir.lowering.elements import Chain, arrays_read
 from bitmlir.lowering.gpu.matrices import Placement
 from bitmlir.lowering.gpu.memory import element_bytes
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_placement
@@ -217,8 +217,9 @@ class CostModel:
     def traffic(self) -> tuple[int, int]:
         """Bytes that must be read and written, each once."""
         op = self.problem.op
-        loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
-        return traffic((op.lhs, op.rhs, op.lhs_tiles, op.rhs_tiles, *loads), (op.out, op.out_sums, op.kept))
+        return traffic(
+            (op.lhs, op.rhs, op.lhs_tiles, op.rhs_tiles, *arrays_read(op.body)), (op.out, op.out_sums, op.kept)
+        )
 
     def store_clocks(self, columns: int) -> float:
         """Clocks that a thread spends on an element of the result, in a tile of so many columns."""

@@ -8,6 +8,7 @@ signs alone, as Horner's rule does, are handed to the kernel together, so that i
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -16,9 +17,21 @@ from mlir import ir
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.types import constant_of
-from bitmlir.lowering.windows import class_number
+from bitmlir.lowering.emit import Scalar
+from bitmlir.lowering.windows import class_number, window_sum
 
-__all__ = ["Chain", "ChainLink", "Computed", "ElementBuilder", "Elements", "Grid", "Position", "chains_of", "is_zero"]
+__all__ = [
+    "Chain",
+    "ChainLink",
+    "Computed",
+    "ElementBuilder",
+    "Elements",
+    "Grid",
+    "Position",
+    "arrays_read",
+    "chains_of",
+    "is_zero",
+]
 
 Grid = list[list[ir.Value]]  # [row slot][column slot]
 
@@ -114,6 +127,10 @@ class ElementBuilder(Protocol):
         """A value that depends on one axis alone, if it was computed before; else None."""
         ...
 
+    def number_at(self, array: ir.Value, index: Scalar) -> Scalar:
+        """Read one number of an array of one dimension."""
+        ...
+
     def seen(self, row: int, column: int) -> ir.Value:
         """What a window yields for an element of the grid: `bit.window_value`."""
         ...
@@ -136,7 +153,7 @@ class Elements:
             axes = frozenset().union(*(self._axes.get(v, frozenset()) for v in op.operation.operands))
             axes = frozenset({"row", "column"}) if isinstance(op, (bit.PlaneProductOp, bit.WindowValueOp)) else axes
             self._axes.update(dict.fromkeys(op.operation.results, axes))
-            if op.operation.name == "memref.load" or any(v in self._read for v in op.operation.operands):
+            if _reads_memory(op) or any(v in self._read for v in op.operation.operands):
                 numbers = (v for v in op.operation.results if not isinstance(v.type, ir.IndexType))
                 self._read.update(dict.fromkeys(numbers))
 
@@ -217,6 +234,9 @@ class Elements:
         op = value.owner.opview
         if isinstance(op, bit.WindowValueOp):
             return self.builder.seen(row, column)
+        if isinstance(op, bit.WindowSumOp):
+            read = functools.partial(self.builder.number_at, op.sums)
+            return window_sum(bit.window_in(op.window), self.at(op.place, row, column), read)
         if isinstance(op, bit.WindowClassOp):
             return class_number(bit.window_in(op.window), self.at(op.place, row, column))
         if op.operation.name != "memref.load":
@@ -234,9 +254,18 @@ class Elements:
         return self.builder.load(array, tuple(map(place, indices)))
 
 
+def arrays_read(body: ir.Block) -> list[ir.Value]:
+    """The arrays that the operations of a body read."""
+    return [op.operation.operands[0] for op in body.operations if _reads_memory(op)]
+
+
+def _reads_memory(op: ir.OpView) -> bool:
+    return op.operation.name == "memref.load" or isinstance(op, bit.WindowSumOp)
+
+
 def _operands(value: ir.Value) -> list[ir.Value]:
-    """The values that an operation computes its own from; loads take their places as they are."""
-    if isinstance(value.owner, ir.Block) or value.owner.name == "memref.load":
+    """The values that an operation computes its own from; what reads memory takes its places as they are."""
+    if isinstance(value.owner, ir.Block) or _reads_memory(value.owner.opview):
         return []
     return list(value.owner.operands)
 

@@ -11,6 +11,7 @@ from mlir.dialects import func
 from bitmlir.dialects import bit
 from bitmlir.lowering.choose_tiles import SOURCE
 from bitmlir.lowering.cost import CostModel, choose_tile, traffic
+from bitmlir.lowering.elements import arrays_read
 from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.tiles import Tile, given_tile, tile_text
 from bitmlir.lowering.machines import MACHINES
@@ -48,12 +49,10 @@ def _launch(op: bit.PlaneOp, target: Target) -> dict[str, Any]:
         read, written = traffic((op.planes,), (op.out,))
     elif isinstance(op, bit.PlaneByteConvOp):
         kind, matrix = "byte convolution", op.out
-        loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
-        read, written = traffic((op.source, op.rhs, *loads), (op.out, op.out_sums, op.kept))
+        read, written = traffic((op.source, op.rhs, *arrays_read(op.body)), (op.out, op.out_sums, op.kept))
     elif isinstance(op, bit.PlaneReduceWindowOp):
         kind, matrix = "reduce window", op.out
-        loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
-        read, written = traffic((op.source, *loads), (op.out, op.out_sums, op.kept))
+        read, written = traffic((op.source, *arrays_read(op.body)), (op.out, op.out_sums, op.kept))
     elif isinstance(op, bit.PlanePackPatchesOp):
         kind, matrix = "pack patches", op.planes
         read, written = traffic((op.source,), (op.planes, op.sums))

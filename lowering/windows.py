@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mlir import ir
 from mlir.dialects import vector
 
 from bitmlir.dialects.window import Axis, Window
-from bitmlir.lowering.emit import Scalar, const, select
+from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, select
 
-__all__ = ["class_number", "class_taps", "pixel_at", "place_in_image"]
+__all__ = ["class_number", "class_taps", "pixel_at", "place_in_image", "window_sum"]
+
+_FEW_TAPS = 9  # which need no loop
 
 
 def place_in_image(window: Window, place: Scalar) -> tuple[Scalar, Scalar, Scalar]:
@@ -42,6 +46,30 @@ def class_number(window: Window, place: ir.Value) -> ir.Value:
     _, y, x = place_in_image(window, Scalar(place).to_i32())
     number = _class(window.rows, y) * len(window.columns.classes) + _class(window.columns, x)
     return number.to_index().value
+
+
+def window_sum(window: Window, place: ir.Value, read: Callable[[Scalar], Scalar]) -> ir.Value:
+    """The sum of the numbers of the pixels that a window sees at a place, an index; of a vector of places, of each.
+
+    read(pixel): the number of a pixel.
+    """
+    if isinstance(place.type, ir.VectorType):
+        (lanes,) = ir.VectorType(place.type).shape
+        sums = [window_sum(window, vector.extract(place, [], [lane]), read) for lane in range(lanes)]
+        return vector.from_elements(ir.VectorType.get([lanes], i32()), sums)
+    where = place_in_image(window, Scalar(place).to_i32())
+
+    def add(tap: Scalar, total: Carried) -> Carried:
+        r, s = tap // window.columns.taps, tap % window.columns.taps
+        inside, pixel = pixel_at(window, where, r, s, outside=0)
+        return [(Scalar(total[0]) + select(inside, read(pixel), 0)).value]
+
+    total: Carried = [const(0).value]
+    if window.taps > _FEW_TAPS:
+        return for_loop(const(0), const(window.taps), const(1), total, add)[0]
+    for tap in range(window.taps):
+        total = add(const(tap), total)
+    return total[0]
 
 
 def class_taps(axis: Axis, number: Scalar) -> tuple[Scalar, Scalar]:

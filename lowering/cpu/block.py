@@ -125,6 +125,9 @@ class Block:
     def staged(self, value: ir.Value, axis: str, slot: int) -> ir.Value | None:
         return None
 
+    def number_at(self, array: ir.Value, index: Scalar) -> Scalar:
+        return Scalar(load_element(self.arrays[array], [index.to_index().value]))
+
     def seen(self, row: int, column: int) -> ir.Value:
         assert self.see is not None
         return self.see(row, column)

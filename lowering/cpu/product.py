@@ -23,7 +23,7 @@ from bitmlir.lowering.cpu.kernel import Arrays, Kernel, kernel_function, loop, l
 from bitmlir.lowering.cpu.popcount import ChainTable, PlaneCounter
 from bitmlir.lowering.cpu.top import clear_keys
 from bitmlir.lowering.cpu.vectors import LANES, lanes_below
-from bitmlir.lowering.elements import Chain, chains_of
+from bitmlir.lowering.elements import Chain, arrays_read, chains_of
 from bitmlir.lowering.emit import Carried, Scalar, const, i1, i32, if_then, select
 
 __all__ = ["build_product_kernel"]
@@ -37,8 +37,17 @@ _TILE_WORDS = TILE_BITS // BITS_PER_WORD
 def build_product_kernel(name: str, op: bit.PlaneProduct) -> Kernel:
     """Emit the kernel of a product at the insertion point."""
     problem = _Problem(op)
-    reads = [inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load"]
-    arguments = (op.lhs, op.rhs, op.offsets, op.out, op.out_sums, op.kept, op.lhs_tiles, op.rhs_tiles, *reads)
+    arguments = (
+        op.lhs,
+        op.rhs,
+        op.offsets,
+        op.out,
+        op.out_sums,
+        op.kept,
+        op.lhs_tiles,
+        op.rhs_tiles,
+        *arrays_read(op.body),
+    )
     tables = {c.last.result: ChainTable(f"{name}_{number}", c) for number, c in enumerate(problem.chains)}
 
     def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:

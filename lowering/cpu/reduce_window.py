@@ -12,6 +12,7 @@ from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
 from bitmlir.lowering.cpu.block import Block, clear_row
 from bitmlir.lowering.cpu.kernel import Arrays, Kernel, as_index, kernel_function, loop, loop_with, task_rows
 from bitmlir.lowering.cpu.vectors import LANES, lanes_below, load
+from bitmlir.lowering.elements import arrays_read
 from bitmlir.lowering.emit import Carried, Scalar
 from bitmlir.lowering.reductions import initial, reduced, widened
 from bitmlir.lowering.vectors import splat, vector_of
@@ -28,7 +29,6 @@ def build_reduce_window_kernel(name: str, op: bit.PlaneReduceWindowOp) -> Kernel
     channels = ir.IntegerAttr(op.attributes["channels"]).value
     together = BITS_PER_WORD if op.out_sums is not None else LANES
     width = min(ceil_div(channels, together) * together, _VECTORS * LANES)
-    reads = [inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load"]
 
     def body(arrays: Arrays, first: Scalar, last: Scalar) -> None:
         def fill(row: Scalar, column: Scalar) -> None:
@@ -51,7 +51,7 @@ def build_reduce_window_kernel(name: str, op: bit.PlaneReduceWindowOp) -> Kernel
         loop(first, last, 1, fill_row)
 
     work = ceil_div(channels * window.taps, 2)
-    arguments = (op.source, op.out, op.out_sums, op.kept, *reads)
+    arguments = (op.source, op.out, op.out_sums, op.kept, *arrays_read(op.body))
     return kernel_function(name, arguments, op.places, task_rows(work, op.places), body)
 
 

@@ -1,10 +1,11 @@
 """Kernels for `bit.plane_byte_conv`: images of bytes times filters of few bits on the int8 unit, by mma.sync.
 
-The filters are turned into bytes once a block, in the order in which lanes need them, in shared memory. Of the images
-each lane gathers what it gives to the instruction, four bytes of a row of taps at a time; no patch is ever stored. The
-unit takes both sides with a sign, so bytes are moved by −128, which each filter's sum makes up for: also outside the
-image, where a byte counts as 0.
-Source: PTX ISA, mma.m16n8k32 for .s8.
+The filters are turned into bytes once a block, in the order in which lanes need them, in shared memory. A block works
+through tiles of whole rows of the result: while it multiplies one, the rows of the image that the next one sees come to
+shared memory, with zeros where windows reach outside. From there each lane takes what it gives to the instruction, four
+bytes of a row of taps at a time, wherever they begin; no patch is ever stored. The unit takes both sides with a sign,
+so bytes are moved by −128, which each filter's sum makes up for: also outside the image, where a byte counts as 0.
+Source: PTX ISA, mma.m16n8k32 for .s8, and cp.async.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlir import ir
-from mlir.dialects import llvm, nvvm
+from mlir.dialects import llvm, nvvm, vector
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
-from bitmlir.lowering.byte_images import GROUP_BYTES, STEP_BYTES, ByteLayout
-from bitmlir.lowering.elements import Chain, Grid
-from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, select
+from bitmlir.lowering.byte_images import GROUP_BYTES, STEP_BYTES, ByteLayout, Slab
+from bitmlir.lowering.elements import Chain, Grid, arrays_read
+from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, if_then, select
 from bitmlir.lowering.gpu.column_order import ColumnOrder
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
@@ -28,6 +29,7 @@ from bitmlir.lowering.gpu.memory import (
     barrier,
     block_count,
     block_index,
+    element_bytes,
     kernel_function,
     load,
     offset,
@@ -41,13 +43,14 @@ from bitmlir.lowering.gpu.thread_tile import ThreadTile, group_pairs
 from bitmlir.lowering.gpu.warp_mma import WarpPart
 from bitmlir.lowering.instructions import LANES, LANES_PER_ROW, get_instruction
 from bitmlir.lowering.targets import Target
-from bitmlir.lowering.windows import place_in_image
+from bitmlir.lowering.vectors import splat, vector_of
 
 __all__ = ["build_byte_conv_kernel"]
 
 _WARPS = 4
 _THREADS = _WARPS * LANES
 _BLOCKS = 3  # on a multiprocessor
+_COPY_BYTES = 16  # at once, at most
 _WIDE = 64  # columns, beyond which a warp has half as many rows
 _SHIFTED = 0x80808080 - (1 << 32)  # turns bytes 0 … 255 into −128 … 127
 _MOVED = 128
@@ -55,8 +58,9 @@ _MOVED = 128
 
 def build_byte_conv_kernel(module: ir.Block, name: str, op: bit.PlaneByteConvOp, target: Target) -> Kernel:
     """Emit the kernel that multiplies images of bytes with filters."""
-    loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
-    arguments = tuple(dict.fromkeys(v for v in (op.source, op.rhs, op.out, op.out_sums, op.kept, *loads) if v))
+    arguments = tuple(
+        dict.fromkeys(v for v in (op.source, op.rhs, op.out, op.out_sums, op.kept, *arrays_read(op.body)) if v)
+    )
 
     def emit(*pointers: ir.Value) -> None:
         if target.overlaps_launches:
@@ -66,44 +70,67 @@ def build_byte_conv_kernel(module: ir.Block, name: str, op: bit.PlaneByteConvOp,
     with ir.InsertionPoint(module):
         kernel_function(name, _THREADS, arguments, {}, emit)
     function = module.operations[len(module.operations) - 1].operation
-    function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(i32(), _BLOCKS)
     shape = _Shape.of(op)
-    grid, overlaps = (ceil_div(shape.places, shape.rows), 1, 1), target.overlaps_launches
-    return Kernel(name, grid, _THREADS, shape.shared_bytes, arguments, overlaps=overlaps, persistent=_BLOCKS)
+    blocks = min(_BLOCKS, target.shared_bytes // shape.shared_bytes)
+    function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(i32(), blocks)
+    grid, overlaps = (shape.tiles, 1, 1), target.overlaps_launches
+    return Kernel(name, grid, _THREADS, shape.shared_bytes, arguments, overlaps=overlaps, persistent=blocks)
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """Sizes of a kernel. places: rows of the result. warp_rows: of a warp's part of a tile, which has all columns."""
+    """Sizes of a kernel. images: how many. warp_rows: of a warp's part of a tile, which has all columns. order: of the
+    columns, in which lanes store most at once."""
 
     layout: ByteLayout
-    places: int
+    slab: Slab
+    images: int
     warp_rows: int
+    order: ColumnOrder
 
     @staticmethod
     def of(op: bit.PlaneByteConvOp) -> _Shape:
         """The sizes for an operation."""
         layout = ByteLayout.of(op)
-        return _Shape(layout, op.places, 32 if layout.columns <= _WIDE else 16)
+        images = ir.MemRefType(op.source.type).shape[0] // layout.window.pixels
+        numbers, order = op.out if op.out_sums is None else op.kept, ColumnOrder()
+        if numbers is not None:
+            order = ColumnOrder.of(layout.filters, element_bytes(ir.MemRefType(numbers.type).element_type))
+        return _Shape(layout, Slab.of(layout), images, 32 if layout.columns <= _WIDE else 16, order)
 
     @property
-    def rows(self) -> int:
-        """Rows of a block's tile."""
-        return self.warp_rows * _WARPS
+    def tiles_down(self) -> int:
+        """Tiles of an image."""
+        return ceil_div(self.layout.window.places[0], self.slab.tile_rows)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all images."""
+        return self.images * self.tiles_down
+
+    @property
+    def parts(self) -> int:
+        """Parts of a tile, each a warp's."""
+        return ceil_div(self.slab.places, self.warp_rows)
+
+    @property
+    def slabs(self) -> int:
+        """Where the slabs lie in shared memory: behind the filters, and what each column's sums begin with."""
+        return ceil_div(self.layout.weight_bytes + self.layout.columns * GROUP_BYTES, _COPY_BYTES) * _COPY_BYTES
 
     @property
     def shared_bytes(self) -> int:
-        """The filters, and what each column's sums begin with."""
-        return self.layout.weight_bytes + self.layout.columns * GROUP_BYTES
+        """All that lies there."""
+        return self.slabs + 2 * self.slab.bytes
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of a lane: where its window lies in its image. byte: of the first tap's column, in the image's row."""
+class _Tile:
+    """A tile of a block: its first place and the one past its last, and where its slab lies in shared memory."""
 
-    image: Scalar
-    y: Scalar
-    byte: Scalar
+    first: Scalar
+    end: Scalar
+    slab: Scalar
 
 
 class _Emitter:
@@ -115,18 +142,70 @@ class _Emitter:
         self.shared = shared_memory(module)
         self.lane, self.warp = thread_index() % LANES, thread_index() // LANES
         self.mma = get_instruction("mma.m16n8k256")  # whose fragments of 32-bit registers are the same
-        self.part = WarpPart(self.mma, self.shape.warp_rows, self.layout.columns, ColumnOrder())
+        self.part = WarpPart(self.mma, self.shape.warp_rows, self.layout.columns, self.shape.order)
 
     def emit(self) -> None:
-        self._prepare_filters()
+        shape, slab = self.shape, self.shape.slab
+        self._clear_slabs()
         barrier()
+        self._copy(block_index(), const(shape.slabs))
+        nvvm.cp_async_commit_group()
+        self._prepare_filters()
 
         def tile(number: Scalar, carried: Carried) -> Carried:
-            self._tile(number * self.shape.rows + self.warp * self.shape.warp_rows)
+            here = Scalar(carried[0])
+            following, there = number + block_count(), const(2 * shape.slabs + slab.bytes) - here
+            if_then(following < shape.tiles, lambda: self._copy(following, there))
+            nvvm.cp_async_commit_group()
+            nvvm.cp_async_wait_group(ir.IntegerAttr.get(i32(), 1))
+            barrier()
+            image, row = number // shape.tiles_down, number % shape.tiles_down * slab.tile_rows
+            height, width = self.layout.window.places
+            rows = (const(height) - row).minimum(slab.tile_rows)
+            first = (image * height + row) * width
+            self._multiply_tile(_Tile(first, first + rows * width, here))
+            barrier()
+            return [there.value]
+
+        for_loop(block_index(), const(shape.tiles), block_count(), [const(shape.slabs).value], tile)
+
+    # --- images ---
+
+    def _clear_slabs(self) -> None:
+        """Set all that is around the rows of images to 0."""
+        four = vector_of(i32(), _COPY_BYTES // GROUP_BYTES)
+        start, count = self.shape.slabs, 2 * self.shape.slab.bytes // _COPY_BYTES
+
+        def clear(number: Scalar, carried: Carried) -> Carried:
+            store(splat(0, four), offset(self.shared, number * _COPY_BYTES + start, SHARED), _COPY_BYTES)
             return carried
 
-        tiles = ceil_div(self.shape.places, self.shape.rows)
-        for_loop(block_index(), const(tiles), block_count(), [], tile)
+        for_loop(thread_index(), const(count), const(_THREADS), [], clear)
+
+    def _copy(self, number: Scalar, to: Scalar) -> None:
+        """Bring the rows of the image that a tile sees; zeros for those outside it."""
+        shape, slab, axis = self.shape, self.shape.slab, self.layout.window.rows
+        units, unit = slab.row_bytes // slab.unit, slab.unit
+        image, tile = number // shape.tiles_down, number % shape.tiles_down
+        first = tile * (slab.tile_rows * axis.stride) - axis.before
+
+        def copy(task: Scalar, carried: Carried) -> Carried:
+            row, at = task // units, task % units * unit
+            y = first + row
+            inside = y < axis.size  # rows before the first are numbers past the last, since numbers are unsigned
+            source = (image * axis.size + select(inside, y, 0)) * slab.row_bytes + at
+            address = offset(self.pointers[self.op.source], source.to_i64(), GLOBAL)
+            target = offset(self.shared, to + row * slab.pitch + at + slab.lead, SHARED)
+            if unit == 1:
+                byte = ir.IntegerType.get_signless(8)
+                store(select(inside, Scalar(load(byte, address, 1)), 0).value, target, 1)
+            else:
+                size, kinds = ir.IntegerAttr.get(i32(), unit), nvvm.LoadCacheModifierKind
+                kind = kinds.CG if unit == _COPY_BYTES else kinds.CA
+                nvvm.cp_async_shared_global(target, address, size, kind, cp_size=select(inside, const(unit), 0).value)
+            return carried
+
+        for_loop(thread_index(), const(slab.rows * units), const(_THREADS), [], copy)
 
     # --- filters ---
 
@@ -135,7 +214,7 @@ class _Emitter:
 
         def prepare(number: Scalar, carried: Carried) -> Carried:
             lane, rest = number % LANES, number // LANES
-            column, step = rest % groups * self.mma.n + lane // LANES_PER_ROW, rest // groups
+            column, step = self.shape.order.column(rest % groups * self.mma.n + lane // LANES_PER_ROW), rest // groups
             for half in range(2):
                 group = step * (STEP_BYTES // GROUP_BYTES) + half * LANES_PER_ROW + lane % LANES_PER_ROW
                 word = const(0)
@@ -191,52 +270,70 @@ class _Emitter:
 
     # --- tiles ---
 
-    def _tile(self, first_row: Scalar) -> None:
+    def _multiply_tile(self, tile: _Tile) -> None:
+        """The warps' parts of a tile, in turn."""
+        shape = self.shape
+
+        def part(number: Scalar, carried: Carried) -> Carried:
+            self._part(tile, number * shape.warp_rows)
+            return carried
+
+        if shape.parts == _WARPS:
+            part(self.warp, [])
+        else:
+            for_loop(self.warp, const(shape.parts), const(_WARPS), [], part)
+
+    def _part(self, tile: _Tile, start: Scalar) -> None:
+        """A warp's part of a tile, from so many places on."""
         row, column = self.part.first(self.lane)
-        layout, places = self.layout, self.shape.places
+        layout, slab = self.layout, self.shape.slab
         padding = max(0, words_per_row(layout.filters) - layout.columns // BITS_PER_WORD) if self.op.out_sums else 0
+        is_full = slab.places % self.shape.warp_rows == 0 and layout.window.places[0] % slab.tile_rows == 0
         ThreadTile(
             self.op,
             self.pointers,
-            first_row + row,
+            tile.first + start + row,
             self.part.row_offsets,
             column,
             self.part.column_offsets,
             const(0),
             self.lane % LANES_PER_ROW,
-            places if places % self.shape.rows else None,
+            None if is_full else tile.end,
             layout.filters if layout.filters % layout.columns else None,
-            multiply=lambda chain, acc: self._multiply(first_row + row, chain, acc),
+            multiply=lambda chain, acc: self._multiply(tile, start + row, chain, acc),
+            side_by_side=self.shape.order.groups,
             padding=(padding, None),
             is_whole=True,
         ).store()
 
-    def _row(self, row: Scalar) -> _Row:
-        window, channels = self.layout.window, self.layout.channels
-        image, y, x = place_in_image(window, row.minimum(self.shape.places - 1))
-        byte = (x * window.columns.stride - window.columns.before) * channels
-        return _Row(image * (window.pixels * channels), y * window.rows.stride - window.rows.before, byte)
+    def _sees_from(self, place: Scalar) -> Scalar:
+        """Where in a slab a place of the tile begins to see."""
+        slab, window = self.shape.slab, self.layout.window
+        place = place.minimum(slab.places - 1)
+        width = window.places[1]
+        down = place // width * (window.rows.stride * slab.pitch)
+        return down + place % width * slab.step + slab.first
 
-    def _multiply(self, first_row: Scalar, chain: Chain, acc: Grid | None) -> Grid:
+    def _multiply(self, tile: _Tile, first_row: Scalar, chain: Chain, acc: Grid | None) -> Grid:
         assert acc is None
         assert len(chain.pairs) == 1
-        rows = [self._row(first_row + distance) for distance in self.part.row_offsets]
+        rows = [tile.slab + self._sees_from(first_row + distance) for distance in self.part.row_offsets]
         slots = self.part.slots
         begins = [self._begin(column) for column in self.part.column_offsets]
         initial = [begins[column // 2][column % 2] for _, column in slots]
+        pair = vector_of(i32(), 2)
 
         def step(number: Scalar, carried: Carried) -> Carried:
-            halves = [[self._gathered(row, number, half) for half in range(2)] for row in rows]
+            halves = [self._gathered(rows, number, half) for half in range(2)]
             sums = list(carried)
             columns = self.layout.columns // self.mma.n
             for j in range(columns):
                 at = ((number * columns + j) * LANES + self.lane) * (2 * GROUP_BYTES)
-                b = [
-                    load(i32(), offset(self.shared, at + half * GROUP_BYTES, SHARED), GROUP_BYTES) for half in range(2)
-                ]
+                loaded = load(pair, offset(self.shared, at, SHARED), 2 * GROUP_BYTES)
+                b = [vector.extract(loaded, [], [half]) for half in range(2)]
                 for i in range(self.shape.warp_rows // self.mma.m):
                     # Registers: the first row's and the second's, of the first 16 bytes, then of the other 16.
-                    a = [halves[2 * i + row][half].value for half in range(2) for row in range(2)]
+                    a = [halves[half][2 * i + row].value for half in range(2) for row in range(2)]
                     start = (i * columns + j) * len(self.mma.accumulator.registers)
                     end = start + len(self.mma.accumulator.registers)
                     sums[start:end] = _issue(a, b, sums[start:end])
@@ -247,25 +344,27 @@ class _Emitter:
 
     def _begin(self, distance: int) -> list[ir.Value]:
         """What a lane's sums in a pair of columns begin with."""
-        at = (self.lane % LANES_PER_ROW * 2 + distance) * GROUP_BYTES + self.layout.weight_bytes
+        _, column = self.part.first(self.lane)
+        at = (column + distance) * GROUP_BYTES + self.layout.weight_bytes
         return [load(i32(), offset(self.shared, at + i * GROUP_BYTES, SHARED), GROUP_BYTES) for i in range(2)]
 
-    def _gathered(self, row: _Row, step: Scalar, half: int) -> Scalar:
-        """Four bytes of a row of taps, moved by −128."""
-        layout, window = self.layout, self.layout.window
+    def _gathered(self, rows: list[Scalar], step: Scalar, half: int) -> list[Scalar]:
+        """Four bytes of a row of taps, moved by −128, of each row of the lane; anything if there is no such group."""
+        layout, slab = self.layout, self.shape.slab
         group = step * (STEP_BYTES // GROUP_BYTES) + half * LANES_PER_ROW + self.lane % LANES_PER_ROW
-        r, within = group // layout.row_groups, group % layout.row_groups * GROUP_BYTES
-        y, width = row.y + r, window.columns.size * layout.channels
-        has_row = (y < window.rows.size) & (r < window.rows.taps)
-        start = row.image + y * width
-        word = const(0)
-        for number in range(GROUP_BYTES):
-            byte = row.byte + within + number
-            inside = has_row & (byte < width)
-            at = select(inside, start + byte, 0).to_i64()
-            loaded = Scalar(load(ir.IntegerType.get_signless(8), offset(self.pointers[self.op.source], at, GLOBAL), 1))
-            word = word | (select(inside, loaded.to_i32() & 0xFF, 0) << 8 * number)
-        return Scalar(word.value) ^ _SHIFTED
+        r = (group // layout.row_groups).minimum(layout.window.rows.taps - 1)
+        at = r * slab.pitch + group % layout.row_groups * GROUP_BYTES
+        is_aligned = slab.first % GROUP_BYTES == 0 and slab.step % GROUP_BYTES == 0
+        gathered = []
+        for row in rows:
+            begin = row & -GROUP_BYTES
+            low, high = (
+                load(i32(), offset(offset(self.shared, begin + at, SHARED), distance, SHARED), GROUP_BYTES)
+                for distance in (0, 0 if is_aligned else GROUP_BYTES)
+            )
+            word = low if is_aligned else llvm.intr_fshr(high, low, ((row & GROUP_BYTES - 1) << 3).value)
+            gathered.append(Scalar(word) ^ _SHIFTED)
+        return gathered
 
 
 def _issue(a: list[ir.Value], b: list[ir.Value], c: list[ir.Value]) -> list[ir.Value]:

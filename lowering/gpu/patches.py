@@ -8,12 +8,12 @@ from mlir.dialects import arith
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.window import Window
-from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, if_then, select
+from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, if_then
 from bitmlir.lowering.gpu.memory import GLOBAL, Kernel, load, offset, store
 from bitmlir.lowering.gpu.tasks import CHUNK_BYTES, CHUNK_WORDS, WORD_BYTES, build_task_kernel, require_countable
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.vectors import splat, vector_of
-from bitmlir.lowering.windows import class_taps, pixel_at, place_in_image
+from bitmlir.lowering.windows import class_taps, pixel_at, place_in_image, window_sum
 
 __all__ = ["build_edge_sums_kernel", "build_patch_sums_kernel", "build_patches_kernel"]
 
@@ -51,15 +51,11 @@ def build_patch_sums_kernel(module: ir.Block, name: str, op: bit.PlanePatchSumsO
 
     def body(place: Scalar, sums: ir.Value, out: ir.Value) -> None:
 
+        def read(pixel: Scalar) -> Scalar:
+            return Scalar(load(i32(), offset(sums, pixel.to_i64() * WORD_BYTES, GLOBAL), WORD_BYTES))
+
         def add_up() -> None:
-            where = place_in_image(window, place)
-
-            def add(tap: Scalar, carried: Carried) -> Carried:
-                inside, pixel = _pixel(window, where, tap)
-                value = Scalar(load(i32(), offset(sums, pixel.to_i64() * WORD_BYTES, GLOBAL), WORD_BYTES))
-                return [(Scalar(carried[0]) + select(inside, value, 0)).value]
-
-            total = for_loop(const(0), const(window.taps), const(1), [const(0).value], add)[0]
+            total = window_sum(window, place.to_index().value, read)
             store(total, offset(out, place.to_i64() * WORD_BYTES, GLOBAL), WORD_BYTES)
 
         if_then(place < places, add_up)

@@ -14,7 +14,7 @@ from mlir.dialects import arith, vector
 from bitmlir.dialects import bit
 from bitmlir.dialects.layout import BITS_PER_WORD, ROW_ALIGNMENT, SWIZZLES, TILE_BITS, ceil_div, words_per_row
 from bitmlir.dialects.window import Window
-from bitmlir.lowering.elements import Chain, Elements, chains_of
+from bitmlir.lowering.elements import Chain, Elements, arrays_read, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32
 from bitmlir.lowering.gpu.steps import DenseSteps, SparseSteps, Steps, TileMap, lookup
 from bitmlir.lowering.targets import Target
@@ -148,8 +148,17 @@ class ProductProblem:
     def arguments(self) -> tuple[ir.Value, ...]:
         """The memrefs the kernel needs, lhs and rhs first, each once."""
         op = self.op
-        reads = [inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load"]
-        values = [op.lhs, op.rhs, op.out, op.out_sums, op.kept, op.lhs_tiles, op.rhs_tiles, op.offsets, *reads]
+        values = [
+            op.lhs,
+            op.rhs,
+            op.out,
+            op.out_sums,
+            op.kept,
+            op.lhs_tiles,
+            op.rhs_tiles,
+            op.offsets,
+            *arrays_read(op.body),
+        ]
         return tuple(dict.fromkeys(value for value in values if value is not None))
 
     def steps(

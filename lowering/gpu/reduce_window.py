@@ -3,6 +3,7 @@ that it stores what it yields as products do."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mlir import ir
@@ -10,8 +11,9 @@ from mlir.dialects import arith, vector
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
-from bitmlir.lowering.elements import Grid
+from bitmlir.lowering.elements import Grid, arrays_read
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i1
+from bitmlir.lowering.gpu.column_order import ColumnOrder
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
     Kernel,
@@ -44,8 +46,9 @@ _FEW_TAPS = 4  # which need no loop
 
 def build_reduce_window_kernel(module: ir.Block, name: str, op: bit.PlaneReduceWindowOp, target: Target) -> Kernel:
     """Emit the kernel that reduces what a window sees."""
-    loads = (inner.operands[0] for inner in op.body.operations if inner.operation.name == "memref.load")
-    arguments = tuple(dict.fromkeys(v for v in (op.source, op.out, op.out_sums, op.kept, *loads) if v is not None))
+    arguments = tuple(
+        dict.fromkeys(v for v in (op.source, op.out, op.out_sums, op.kept, *arrays_read(op.body)) if v is not None)
+    )
     kernel = _Shape.of(op)
 
     def emit(*pointers: ir.Value) -> None:
@@ -62,29 +65,34 @@ def build_reduce_window_kernel(module: ir.Block, name: str, op: bit.PlaneReduceW
 
 @dataclass(frozen=True)
 class _Shape:
-    """How warps share the work: `columns` of each, `across` of them side by side, and `down` blocks of rows."""
+    """How warps share the work: `columns` of each in an order in which lanes read and store most at once, `across` of
+    them side by side, and `down` blocks of rows."""
 
     channels: int
     columns: int
     across: int
     down: int
+    order: ColumnOrder
 
     @staticmethod
     def of(op: bit.PlaneReduceWindowOp) -> _Shape:
         """The shape for an operation."""
         channels = ir.IntegerAttr(op.attributes["channels"]).value
-        together = BITS_PER_WORD if op.out_sums is not None else _GROUP
-        columns = min(ceil_div(channels, together) * together, _WIDEST)
-        return _Shape(channels, columns, ceil_div(channels, columns), ceil_div(op.places, _BLOCK_ROWS))
+        columns = min(ceil_div(channels, BITS_PER_WORD) * BITS_PER_WORD, _WIDEST)
+        stored = op.out if op.out_sums is None else op.kept
+        plain = [ir.MemRefType(value.type) for value in (op.source, stored) if value is not None]
+        widest = max(element_bytes(type_.element_type) for type_ in plain)
+        order = ColumnOrder.of(math.gcd(channels, ir.MemRefType(op.source.type).shape[1]), widest)
+        return _Shape(channels, columns, ceil_div(channels, columns), ceil_div(op.places, _BLOCK_ROWS), order)
 
 
 def _emit(op: bit.PlaneReduceWindowOp, shape: _Shape, pointers: dict[ir.Value, ir.Value]) -> None:
     lane, warp = thread_index() % LANES, thread_index() // LANES
     tile_column = block_index() % shape.across * shape.columns
     first_row = block_index() // shape.across * _BLOCK_ROWS + warp * _WARP_ROWS + lane // LANES_PER_ROW
-    first_column = tile_column + lane % LANES_PER_ROW * PAIR
-    offsets = list(range(0, shape.columns, _GROUP))
-    grid = _reduce(op, shape, pointers[op.source], first_row, [first_column + distance for distance in offsets])
+    first_column = tile_column + shape.order.column(lane % LANES_PER_ROW * PAIR)
+    offsets = [shape.order.column(place) for place in range(0, shape.columns, _GROUP)]
+    grid = _reduce(op, shape, pointers[op.source], first_row, first_column)
     padding = 0
     if op.out_sums is not None:
         padding = max(0, words_per_row(shape.channels) - shape.across * shape.columns // BITS_PER_WORD)
@@ -100,6 +108,7 @@ def _emit(op: bit.PlaneReduceWindowOp, shape: _Shape, pointers: dict[ir.Value, i
         lane % LANES_PER_ROW,
         op.places if op.places % _BLOCK_ROWS else None,
         shape.channels if shape.channels % shape.columns else None,
+        side_by_side=shape.order.groups,
         padding=(padding, is_last),
         is_whole=shape.across == 1,
         see=lambda row, column: grid[row][column],
@@ -107,24 +116,26 @@ def _emit(op: bit.PlaneReduceWindowOp, shape: _Shape, pointers: dict[ir.Value, i
 
 
 def _reduce(
-    op: bit.PlaneReduceWindowOp, shape: _Shape, source: ir.Value, first_row: Scalar, columns: list[Scalar]
+    op: bit.PlaneReduceWindowOp, shape: _Shape, source: ir.Value, first_row: Scalar, first_column: Scalar
 ) -> Grid:
-    """What the window sees of the thread's pairs of channels."""
-    window, type_ = bit.window_in(op.window), vector_of(op.value.result.type, PAIR)
+    """What the window sees of the thread's pairs of channels, as many at once as lie side by side."""
+    window, beside = bit.window_in(op.window), PAIR * shape.order.groups
+    type_ = vector_of(op.value.result.type, beside)
+    columns = [first_column + distance for distance in range(0, shape.columns, _GROUP * shape.order.groups)]
     where = [place_in_image(window, (first_row + distance).minimum(op.places - 1)) for distance in _ROWS]
     (_, channels), element = ir.MemRefType(op.source.type).shape, ir.MemRefType(op.source.type).element_type
     has_all = shape.across * shape.columns <= channels
+    size = element_bytes(element)
 
-    def pair_at(pixel: Scalar, column: Scalar) -> ir.Value:
-        size, row = element_bytes(element), pixel.to_i64() * channels
-        if channels % PAIR == 0:
-            column = column if has_all else column.minimum(channels - PAIR)
+    def numbers_at(pixel: Scalar, column: Scalar) -> ir.Value:
+        row = pixel.to_i64() * channels
+        if channels % beside == 0:
+            column = column if has_all else column.minimum(channels - beside)
             at = (row + column.to_i64()) * size
-            return load(vector_of(element, PAIR), offset(source, at, GLOBAL), PAIR * size)
-        places = [(row + (column + i).minimum(channels - 1).to_i64()) * size for i in range(PAIR)]
-        return vector.from_elements(
-            vector_of(element, PAIR), [load(element, offset(source, at, GLOBAL), size) for at in places]
-        )
+            return load(vector_of(element, beside), offset(source, at, GLOBAL), beside * size)
+        places = [(row + (column + i).minimum(channels - 1).to_i64()) * size for i in range(beside)]
+        elements = [load(element, offset(source, at, GLOBAL), size) for at in places]
+        return vector.from_elements(vector_of(element, beside), elements)
 
     def tap(number: Scalar, so_far: Carried) -> Carried:
         r, s = number // window.columns.taps, number % window.columns.taps
@@ -133,7 +144,7 @@ def _reduce(
             inside, pixel = pixel_at(window, place, r, s, outside=0)
             for column in columns:
                 before = so_far[len(taken)]
-                value = reduced(op, before, widened(pair_at(pixel, column), type_))
+                value = reduced(op, before, widened(numbers_at(pixel, column), type_))
                 taken.append(arith.select(inside.value, value, before))
         return taken
 
@@ -145,11 +156,21 @@ def _reduce(
         values = for_loop(const(0), const(window.taps), const(1), values, tap)
     if not has_all:
         values = [_present(value, columns[i % len(columns)], channels) for i, value in enumerate(values)]
-    return [values[: len(columns)], values[len(columns) :]]
+    rows = [values[i : i + len(columns)] for i in range(0, len(values), len(columns))]
+    return [[pair for value in row for pair in _pairs(value)] for row in rows]
 
 
-def _present(pair: ir.Value, column: Scalar, channels: int) -> ir.Value:
-    """A pair of channels, of those that the source does not have 0."""
-    type_ = ir.VectorType(pair.type)
-    exists = vector.from_elements(vector_of(i1(), PAIR), [((column + i) < channels).value for i in range(PAIR)])
-    return arith.select(exists, pair, splat(0, type_))
+def _present(numbers: ir.Value, column: Scalar, channels: int) -> ir.Value:
+    """Numbers of neighbouring channels, of those that the source does not have 0."""
+    type_ = ir.VectorType(numbers.type)
+    count = type_.shape[0]
+    exists = vector.from_elements(vector_of(i1(), count), [((column + i) < channels).value for i in range(count)])
+    return arith.select(exists, numbers, splat(0, type_))
+
+
+def _pairs(numbers: ir.Value) -> list[ir.Value]:
+    """The pairs of neighbours in a vector."""
+    type_ = ir.VectorType(numbers.type)
+    elements = [vector.extract(numbers, [], [i]) for i in range(type_.shape[0])]
+    pair = vector_of(type_.element_type, PAIR)
+    return [vector.from_elements(pair, elements[i : i + PAIR]) for i in range(0, len(elements), PAIR)]

@@ -22,6 +22,7 @@ from bitmlir.dialects.layout import BITS_PER_WORD
 from bitmlir.lowering.elements import Chain, Computed, Elements, Grid, Position
 from bitmlir.lowering.emit import Scalar, const, i1, i32, if_then, select
 from bitmlir.lowering.gpu.bulk_store import BulkStore
+from bitmlir.lowering.gpu.column_order import ColumnOrder
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
     WIDEST_STORE,
@@ -41,6 +42,8 @@ __all__ = ["PAIR", "ThreadTile", "group_pairs", "ungroup_pairs"]
 PAIR = 2  # neighbouring columns that a lane holds in every group of eight
 _WORD_BYTES = BITS_PER_WORD // 8
 _LOWEST_BITS = 0x01010101  # of the bytes of a word
+_GROUP_COLUMNS = PAIR * LANES_PER_ROW
+_PAIR_BITS = 0b11
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,10 @@ class ThreadTile:
     the lane's number among its four. `row_bound` and `column_bound` are the matrix's sizes where tiles may reach past
     them, else None; of a group of rows, `row_bound` is where it ends. `matrix` is the number of the matrix in a batch,
     or of the group, if there are such. `read_staged` reads what was computed before, if it was; `bulk` stores plain
-    results by TMA. So many column slots lie `side_by_side`, and are stored at once. Threads outside `finishes` have
-    multiplied for others, and store nothing. So many words of zeros pad a packed row behind this part of the tile, if
-    the condition holds. Where a row `is_whole` in the tile, its sum is stored, and else added to what others add.
-    `see` yields what a window sees for an element, where there is one.
+    results by TMA. So many column slots lie `side_by_side`, and are stored at once: the groups of their `ColumnOrder`.
+    Threads outside `finishes` have multiplied for others, and store nothing. So many words of zeros pad a packed row
+    behind this part of the tile, if the condition holds. Where a row `is_whole` in the tile, its sum is stored, and
+    else added to what others add. `see` yields what a window sees for an element, where there is one.
     """
 
     op: bit.PlaneProduct | bit.PlaneByteConvOp | bit.PlaneReduceWindowOp
@@ -191,6 +194,11 @@ class ThreadTile:
 
     def staged(self, value: ir.Value, axis: str, slot: int) -> ir.Value | None:
         return self.read_staged(value, axis, slot)
+
+    def number_at(self, array: ir.Value, index: Scalar) -> Scalar:
+        element = ir.MemRefType(array.type).element_type
+        size = element_bytes(element)
+        return Scalar(load(element, offset(self.pointers[array], index.to_i64() * size, GLOBAL), size))
 
     def seen(self, row: int, column: int) -> ir.Value:
         assert self.see is not None
@@ -353,7 +361,14 @@ class ThreadTile:
         bits = arith.shrui(codes, splat(plane, vectors)) if plane else codes
         bits = arith.andi(bits, splat(_LOWEST_BITS, vectors)) if planes > 1 else bits
         even, odd = (Scalar(vector.extract(bits, [], [i])) for i in range(PAIR))
-        return (even | (odd << 1)) << (self.lane << 1)
+        pairs = even | (odd << 1)
+        if self.side_by_side == 1:
+            return pairs << (self.lane << 1)
+        order, word = ColumnOrder(self.side_by_side), const(0)
+        for number in range(BITS_PER_WORD // _GROUP_COLUMNS):
+            pair = (pairs >> (number * _GROUP_COLUMNS)) & _PAIR_BITS
+            word = word | (pair << order.column(number * _GROUP_COLUMNS))
+        return word << (self.lane * (PAIR * self.side_by_side))
 
     def _scatter(self, parts: list[Scalar], combine: Callable[[Scalar, Scalar], Scalar]) -> Scalar:
         """Number i, combined of all four lanes' parts of it, in lane i; up to four numbers."""

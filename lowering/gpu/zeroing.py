@@ -1,8 +1,10 @@
-"""A kernel that zeroes a buffer: between launches that overlap it costs less than a memset, which keeps them apart."""
+"""A kernel that zeroes buffers: between launches that overlap it costs less than memsets, which keep them apart."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 from mlir import ir
 
@@ -26,17 +28,22 @@ _THREADS = 256
 _WORD_BYTES = 4
 
 
-def build_zero_kernel(module: ir.Block, name: str, buffer: ir.Value) -> Kernel:
-    """A word of the buffer a thread."""
-    type_ = ir.MemRefType(buffer.type)
-    words = math.prod(type_.shape) * element_bytes(type_.element_type) // _WORD_BYTES
+def build_zero_kernel(module: ir.Block, name: str, buffers: Sequence[ir.Value]) -> Kernel:
+    """A word of each buffer a thread."""
+    words = [_words(buffer) for buffer in buffers]
 
-    def body(start: ir.Value) -> None:
+    def body(*starts: ir.Value) -> None:
         overlap_launches()
         word = block_index().to_i64() * _THREADS + thread_index().to_i64()
-        address = offset(start, word * _WORD_BYTES, GLOBAL)
-        if_then(word < words, lambda: store(const(0).value, address, _WORD_BYTES))
+        for start, count in zip(starts, words, strict=True):
+            address = offset(start, word * _WORD_BYTES, GLOBAL)
+            if_then(word < count, partial(store, const(0).value, address, _WORD_BYTES))
 
     with ir.InsertionPoint(module):
-        kernel_function(name, _THREADS, (buffer,), {}, body)
-    return Kernel(name, (ceil_div(words, _THREADS), 1, 1), _THREADS, 0, (buffer,), overlaps=True)
+        kernel_function(name, _THREADS, buffers, {}, body)
+    return Kernel(name, (ceil_div(max(words), _THREADS), 1, 1), _THREADS, 0, tuple(buffers), overlaps=True)
+
+
+def _words(buffer: ir.Value) -> int:
+    type_ = ir.MemRefType(buffer.type)
+    return math.prod(type_.shape) * element_bytes(type_.element_type) // _WORD_BYTES
