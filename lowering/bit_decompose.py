@@ -33,6 +33,7 @@ __all__ = ["BitDecompose"]
 
 _IMAGE_RANK = 4  # of a tensor of images, and of filters
 _MOST_PATCH_BYTES = 8 << 30
+_MANY_WORDS, _MANY_PLACES = 1 << 12, 1 << 17
 
 
 @dataclass(frozen=True)
@@ -427,7 +428,8 @@ class _Decomposition:
             patches = memref.alloc(ir.MemRefType.get([lhs.encoding.bits, places, row_words], _i32()), [], [])
             bit.PlanePatchesOp(planes=lhs.planes, out=patches, window=attribute)
         sums = edges = None
-        if rhs.encoding.offset and (is_pixel or gathers):
+        adds_itself = gathers and _adds_sums(places, filters * row_words * lhs.encoding.bits * rhs.encoding.bits)
+        if rhs.encoding.offset and (is_pixel or adds_itself):
             sums = lhs.sums
         elif rhs.encoding.offset:
             sums = memref.alloc(ir.MemRefType.get([places], _i32()), [], [])
@@ -448,7 +450,7 @@ class _Decomposition:
             k=row_words * BITS_PER_WORD,
             bitwise="and",
             window=attribute if gathers else None,
-            body=functools.partial(self._conv_body, op, sums, edges, gathers),
+            body=functools.partial(self._conv_body, op, sums, edges, adds_itself),
         )
 
     def _reduce_window(self, op: bit.ReduceWindowOp) -> None:
@@ -474,18 +476,18 @@ class _Decomposition:
         op: bit.Conv2dOp,
         sums: ir.Value | None,
         edges: ir.Value | None,
-        gathers: bool,
+        adds_itself: bool,
         row: ir.Value,
         col: ir.Value,
     ) -> list[ir.Value]:
         """One element of a convolution: as of a product, but for what taps outside the image would have added.
 
-        sums: of patches, or of pixels where the product gathers what it sees.
+        sums: of patches, or of pixels where the product adds up those that it sees.
         """
         window = bit.window_attribute(op.window)
 
         def patch_sum() -> ir.Value:
-            if gathers:
+            if adds_itself:
                 return bit.WindowSumOp(sums=sums, place=row, window=window).result
             return memref.load(sums, [row])
 
@@ -568,6 +570,12 @@ class _Decomposition:
                 clone.operation.operands[index] = value
             mapping.update(zip(inner.operation.results, clone.operation.results, strict=True))
         return [mapping.get(v, self.values.get(v, v)) for v in operations[-1].operation.operands]
+
+
+def _adds_sums(places: int, words_per_place: int) -> bool:
+    """Whether a product of so many places should add up the sums of pixels itself, beside the words that it counts for
+    each: on an H200 it takes no time, unless there are few words and many places."""
+    return words_per_place >= _MANY_WORDS or places < _MANY_PLACES
 
 
 def _reads_own_place(op: ir.OpView, read: ir.OpView) -> bool:

@@ -188,6 +188,12 @@ class Elements:
                     self._values[chain.last.result, r, c] = value
         self._multiplied = True
 
+    def read_elements(self) -> None:
+        """Read what is read for each element alone, so that it comes while products are computed."""
+        for op in self.body.operations:
+            if op.operation.name == "memref.load" and len(self._axes[op.operation.results[0]]) == 2:
+                self._grid(op.operation.results[0])
+
     def loaded(self, axis: str) -> list[ir.Value]:
         """Numbers that are read from memory at one axis alone, or computed from such, and meet the other axis next.
 

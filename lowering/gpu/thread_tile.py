@@ -68,7 +68,8 @@ class ThreadTile:
     results by TMA. So many column slots lie `side_by_side`, and are stored at once: the groups of their `ColumnOrder`.
     Threads outside `finishes` have multiplied for others, and store nothing. So many words of zeros pad a packed row
     behind this part of the tile, if the condition holds. Where a row `is_whole` in the tile, its sum is stored, and
-    else added to what others add. `see` yields what a window sees for an element, where there is one.
+    else added to what others add. With `reads_early` there are registers for what is read for each element alone, while
+    products are computed. `see` yields what a window sees for an element, where there is one.
     """
 
     op: bit.PlaneProduct | bit.PlaneByteConvOp | bit.PlaneReduceWindowOp
@@ -89,6 +90,7 @@ class ThreadTile:
     finishes: Scalar | None = None
     padding: tuple[int, Scalar | None] = (0, None)
     is_whole: bool = False
+    reads_early: bool = False
     see: Callable[[int, int], ir.Value] | None = None
     read_staged: Callable[[ir.Value, str, int], ir.Value | None] = lambda *_: None
 
@@ -210,6 +212,8 @@ class ThreadTile:
         """Run the body on the thread's elements and store what it yields; `ready` is called after the products."""
         elements = Elements(self.op.body, self)
         lists = self._lists(self.op) if isinstance(self.op, bit.PlaneSearchOp) else None
+        if self.reads_early:
+            elements.read_elements()
         elements.run_products()
         ready()
         if_then(self.finishes, lambda: self._store(elements, lists))

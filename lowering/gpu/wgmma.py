@@ -88,6 +88,7 @@ from bitmlir.lowering.windows import place_in_image
 __all__ = ["build_wgmma_kernel"]
 
 _STAGERS = 2 * LANES  # the second and third warp of the producer's group
+_MOST_HELD = 160  # registers of sums and of what is read for each element
 
 
 def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, tile: WgmmaTile) -> Kernel:
@@ -454,7 +455,15 @@ class _Emitter:
             paired=self.tile.axis("columns"),
             padding=(padding_words(self.problem, self.tile), self._ends_rows(tile)),
             is_whole=not cleared(self.problem, self.tile),
+            reads_early=self._reads_early,
         )
+
+    @property
+    def _reads_early(self) -> bool:
+        """Whether registers are left for what is read for each element beside sums and what is computed from them."""
+        arrays = (ir.MemRefType(array.type) for array in self.problem.read_by_element)
+        bytes_ = self.tile.accumulators * sum(element_bytes(array.element_type) for array in arrays)
+        return self.tile.accumulators + bytes_ // 4 <= _MOST_HELD
 
     def _ends_rows(self, tile: _OutputTile) -> Scalar | None:
         """Whether a tile has the last columns; None if all do."""
