@@ -27,6 +27,7 @@ from bitmlir.nn.layers import (
     Sign,
 )
 from bitmlir.nn.model import Model, compile
+from bitmlir.nn.qonnx import from_qonnx
 
 __all__ = [
     "Add",
@@ -43,4 +44,5 @@ __all__ = [
     "Quantise",
     "Sign",
     "compile",
+    "from_qonnx",
 ]
