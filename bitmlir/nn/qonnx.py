@@ -21,7 +21,7 @@ from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.nn import layers
 from bitmlir.nn.layers import Conv2d, Flatten, Input, Layer, Linear
 from bitmlir.nn.onnx_graph import Constant, Node, evaluated, graph_of
-from bitmlir.nn.scaled import ONE, ZERO, Pool, Quantiser, Tensor, code_range, narrowest
+from bitmlir.nn.scaled import ONE, ZERO, Pool, Quantiser, Tensor, as_sums, code_range, narrowest
 
 if TYPE_CHECKING:
     import onnx
@@ -357,8 +357,7 @@ class _Walk:
             raise ShapeError(f"both sides must have the same shape, got {left.shape} and {right.shape}")
         if not left.is_like(right):
             left, right = left.with_numbers(), right.with_numbers()
-        joined = layers.Add(left.layer, right.layer)  # pyright: ignore[reportAttributeAccessIssue]
-        return replace(left, layer=joined)
+        return replace(left, layer=layers.Add(as_sums(left.layer), as_sums(right.layer)))
 
     def subtract(self, node: Node) -> Tensor:
         """A difference to a constant."""
@@ -535,8 +534,7 @@ def _across(constant: Constant, tensor: Tensor) -> Constant:
 
 def _averaged(tensor: Tensor, pool: Pool) -> Tensor:
     start = tensor.with_numbers() if tensor.is_pending else tensor
-    mean = layers.AvgPool2d(start.layer, pool.size, pool.stride)  # pyright: ignore[reportAttributeAccessIssue]
-    return replace(start, layer=mean)
+    return replace(start, layer=layers.AvgPool2d(as_sums(start.layer), pool.size, pool.stride))
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from bitmlir.dialects.window import Axis, Window
 from bitmlir.nn.layers import BatchNorm, Conv2d, Layer, Linear, MaxPool2d, Quantise, Sign
 from bitmlir.nn.onnx_graph import Constant
 
-__all__ = ["ONE", "ZERO", "Pool", "Quantiser", "Tensor", "code_range", "narrowest"]
+__all__ = ["ONE", "ZERO", "Pool", "Quantiser", "Tensor", "as_sums", "code_range", "narrowest"]
 
 ONE, ZERO = np.array(1.0), np.array(0.0)
 
@@ -119,7 +118,7 @@ class Tensor:
 
     def affine(self) -> Layer:
         """scale · number + offset as a layer that yields sums or real numbers."""
-        layer = _as_sums(self.layer)
+        layer = as_sums(self.layer)
         if (self.scale == 1).all() and (self.offset == 0).all():
             return layer
         channels = layer.shape[-1:]
@@ -185,8 +184,7 @@ class Quantiser:
         """The layer that makes codes of real numbers."""
         if self.is_sign:
             return Sign(sums)
-        kind: dict[str, Any] = {"signed": True, "narrow": self.is_narrow} if self.is_signed else {}
-        return Quantise(sums, self.bits, self.scale, **kind)
+        return Quantise(sums, self.bits, self.scale, self.is_signed, self.is_narrow)
 
 
 def code_range(bits: int, is_signed: bool, is_narrow: bool) -> tuple[int, int]:
@@ -213,7 +211,7 @@ def _numbers(encoding: Encoding) -> np.ndarray:
     return np.arange(encoding.minimum, encoding.maximum + 1, encoding.scale)
 
 
-def _as_sums(layer: Layer) -> Layer:
+def as_sums(layer: Layer) -> Layer:
     """Codes as sums of themselves alone, which can be scaled and quantised anew: products with an identity matrix."""
     if layer.codes is None:
         return layer
