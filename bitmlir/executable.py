@@ -23,7 +23,7 @@ from bitmlir.runtime.buffers import require_apart, require_host_array, require_t
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.libraries import LEGACY_STREAM, library_of, stream_of
-from bitmlir.runtime.plan import Plan, Value
+from bitmlir.runtime.plan import Plan, Step, Value
 from bitmlir.spec_fields import whole_number
 
 __all__ = ["BoundCall", "Executable", "load"]
@@ -238,6 +238,7 @@ class BoundCall:
     ) -> None:
         """Made by `Executable.bind`. read, written: arrays given for buffers; example: where results are to lie."""
         program = executable._load()
+        self._plan = executable.plan
         self._is_on_gpu = executable.target != "cpu"
         self._stream_source: Any = None  # whose library says on which stream to run
         into_host: dict[str, np.ndarray] = {}  # copied to from GPU memory after each call
@@ -285,6 +286,26 @@ class BoundCall:
         recorded = copy.copy(self)
         recorded._run = self._bound.graph().run
         return recorded
+
+    def steps(self) -> list[tuple[Step, BoundCall]]:
+        """Each step of the plan, and what runs it alone on the same buffers, with whatever they then hold: run all of
+        them once, and `time` says what each takes. Alone they take longer in sum than together, where launches overlap.
+
+        Example:
+            >>> import bitmlir
+            >>> spec = bitmlir.MatmulSpec(m=1, n=1, k=3, lhs="bipolar", rhs="u2")
+            >>> call = bitmlir.compile(spec, target="cpu").bind([[1, -1, 1]], [[3, 2, 1]])
+            >>> result = call()
+            >>> [(step.kernel, len(alone.time(repeats=3))) for step, alone in call.steps()]
+            [('plane_matmul_0', 3)]
+        """
+        return [(step, self._alone(number)) for number, step in enumerate(self._plan.steps)]
+
+    def _alone(self, number: int) -> BoundCall:
+        part = copy.copy(self)
+        part._bound = self._bound.alone(number)
+        part._run, part._plan = part._bound.run, dataclasses.replace(self._plan, steps=(self._plan.steps[number],))
+        return part
 
     def time(self, repeats: int = 20) -> list[float]:
         """Seconds that one run takes, measured `repeats` times after a warm-up (GPU: between events, by CUDA graph).

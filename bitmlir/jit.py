@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import os
 from collections.abc import Callable, Mapping
@@ -133,6 +134,12 @@ class BoundProgram:
             raise InputError("a program for the CPU takes no stream: leave it out")
         for step in self._steps:
             step()
+
+    def alone(self, number: int) -> BoundProgram:
+        """One step of the program, on the same buffers."""
+        part = copy.copy(self)
+        part._steps = [self._steps[number]]
+        return part
 
 
 class _KernelCall:

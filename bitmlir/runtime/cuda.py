@@ -6,6 +6,7 @@ Work is queued on the legacy default stream unless a stream is given.
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import functools
 import logging
@@ -188,6 +189,12 @@ class BoundProgram:
             DeviceError: the driver reported an error.
         """
         return Graph(self._program.device, functools.partial(self._queue, runs=runs))
+
+    def alone(self, number: int) -> BoundProgram:
+        """One step of the program, on the same buffers."""
+        part = copy.copy(self)
+        part._steps = [self._steps[number]]
+        return part
 
     def synchronize(self) -> None:
         """Wait until all runs are done.

@@ -443,6 +443,33 @@ def test_a_graph_serves_host_arrays_too(fake):
     np.testing.assert_array_equal(bound.graph()(), 2 * X)
 
 
+def test_each_step_runs_alone_on_the_buffers_of_the_whole(fake):
+    bound = gpu_program().bind(on_device(X))
+    (fill, clear), (launch, double) = bound.steps()
+    assert (fill, launch) == DOUBLE.steps
+    result = bound()
+    clear.run(3)
+    np.testing.assert_array_equal(result.numpy(), 0 * X)
+    double.run()
+    np.testing.assert_array_equal(result.numpy(), 2 * X)
+    assert queued(fake)[2:] == [("fill", 3), ("launch", 0)]
+    assert [step for step, _ in clear.steps()] == [fill]
+    assert len(double.time(repeats=2)) == 2
+
+
+def test_on_the_cpu_the_steps_one_by_one_are_the_whole():
+    program = bitmlir.compile(bitmlir.Conv2dSpec(1, 4, 4, 70, 5, "u2", "bipolar", padding=1), target="cpu")
+    rng, out = np.random.default_rng(5), np.full((1, 4, 4, 5), 99, np.int32)
+    bound = program.bind(rng.integers(0, 4, (1, 4, 4, 70)), rng.choice([-1, 1], (5, 3, 3, 70)), out=out)
+    steps = bound.steps()
+    assert tuple(step for step, _ in steps) == program.plan.steps
+    assert len(steps) > 2
+    for _, alone in steps:
+        alone.run()
+    one_by_one = out.copy()
+    np.testing.assert_array_equal(bound(), one_by_one)
+
+
 def test_a_call_frees_all_it_made_when_its_results_are_dropped(fake):
     gc.disable()
     try:
