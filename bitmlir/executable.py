@@ -226,7 +226,11 @@ class Executable:
 
 
 class BoundCall:
-    """A program with its arguments in place. Calling it runs it and returns its results."""
+    """A program with its arguments in place. Calling it runs it and returns its results.
+
+    Attributes:
+        plan: what it runs.
+    """
 
     def __init__(
         self,
@@ -238,7 +242,7 @@ class BoundCall:
     ) -> None:
         """Made by `Executable.bind`. read, written: arrays given for buffers; example: where results are to lie."""
         program = executable._load()
-        self._plan = executable.plan
+        self.plan = executable.plan
         self._is_on_gpu = executable.target != "cpu"
         self._stream_source: Any = None  # whose library says on which stream to run
         into_host: dict[str, np.ndarray] = {}  # copied to from GPU memory after each call
@@ -299,12 +303,12 @@ class BoundCall:
             >>> [(step.kernel, len(alone.time(repeats=3))) for step, alone in call.steps()]
             [('plane_matmul_0', 3)]
         """
-        return [(step, self._alone(number)) for number, step in enumerate(self._plan.steps)]
+        return [(step, self._alone(number)) for number, step in enumerate(self.plan.steps)]
 
     def _alone(self, number: int) -> BoundCall:
         part = copy.copy(self)
         part._bound = self._bound.alone(number)
-        part._run, part._plan = part._bound.run, dataclasses.replace(self._plan, steps=(self._plan.steps[number],))
+        part._run, part.plan = part._bound.run, dataclasses.replace(self.plan, steps=(self.plan.steps[number],))
         return part
 
     def time(self, repeats: int = 20) -> list[float]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from convolutions import CASES
 
 from bitmlir import compiler
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import TILE_BITS, TILE_ROWS
 from bitmlir.executable import Executable
@@ -24,7 +26,7 @@ from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import oracle
 from bitmlir.tools.bench.operands import packing_source, random_operands, random_packed
 from bitmlir.tools.bench.oracle import Verdict
-from bitmlir.tools.bench.problems import Packing, Problem, Product, Search
+from bitmlir.tools.bench.problems import Convolution, Packing, Problem, Product, Search
 from bitmlir.tools.bench.suites import SUITES
 from bitmlir.tools.check import expected_results
 
@@ -45,6 +47,7 @@ PROBLEMS: list[Problem] = [
     Product(MatmulSpec(300, 41, 2100, "u3", "bipolar", lhs_tiles=True), empty_tiles=0.5),
     Product(GroupedSpec(5, 37, 41, 300, "u3", "i4", "u4", residual="i8", **FLOAT_PARTS)),
     Product(GroupedSpec(5, 37, 41, 300, "bipolar", "i4", "bit")),
+    *(Convolution(CASES[name]) for name in CASES),
     Search(SearchSpec(37, 300, 10, "bipolar", "bipolar", count=9, score="hamming")),  # with many equal scores
     Search(SearchSpec(37, 300, 10, "u2", "i3", count=9)),
     Packing(PackSpec(37, 300, "u4", "f32")),
@@ -197,6 +200,25 @@ def test_a_wrong_element_of_a_batch_and_of_a_group_is_named() -> None:
         wrong = given.result.copy()
         wrong[place] += 1
         assert (given.verdict(wrong).fault or "").startswith(f"result{list(place)} is")
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize("place", [(0, 0, 0, 0), (4, 2, 3, 4), (8, 4, 2, 1)], ids=str)
+def test_a_wrong_element_of_a_convolution_is_named_by_its_place(place: tuple[int, ...], name: str) -> None:
+    spec = Conv2dSpec(9, 9, 8, 33, 5, "bipolar", "u2", stride=2, padding=(1, 0, 1, 1))
+    given = task(Convolution(spec))
+    assert given.verdict(given.result, library(name)) == Verdict(given.result.size // (3 if name == "numpy" else 1))
+    wrong = given.result.copy()
+    wrong[place] += 1
+    assert (given.verdict(wrong, library(name)).fault or "").startswith(f"result{list(place)} is")
+
+
+def test_without_torch_some_images_are_compared_whole() -> None:
+    given = task(Convolution(Conv2dSpec(9, 4, 4, 3, 5, "bipolar", "u2")))
+    wrong = given.result.copy()
+    wrong[3] += 1
+    assert given.verdict(wrong).fault is None
+    assert "result[3, 0, 0, 0] is" in (given.verdict(wrong, library("torch")).fault or "")
 
 
 def test_the_sign_of_a_zero_counts() -> None:

@@ -14,6 +14,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from bitmlir import compiler
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.errors import CompileError
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.targets import get_target
@@ -21,7 +22,8 @@ from bitmlir.pack_spec import PackSpec
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import ahead, measure
-from bitmlir.tools.bench.problems import Packing, Problem, Product, Search
+from bitmlir.tools.bench.networks import CompiledNetwork, NetworkSpec
+from bitmlir.tools.bench.problems import Convolution, Network, Packing, Problem, Product, Search
 from bitmlir.tools.bench.published import PUBLISHED, quoted_seconds
 from bitmlir.tools.bench.report import Limits
 from bitmlir.tools.bench.suites import SUITES, suites_named
@@ -69,20 +71,32 @@ def test_a_portable_problem_runs_on_the_newest_target_that_later_chips_run() -> 
         ),
         (Search(SearchSpec(8, 9, 7, "u2", "i2", count=2)), "8×9×7", "u2 × i2 → best 2 by dot"),
         (Packing(PackSpec(8, 8, "u2")), "8²", "f32 → u2"),
+        (
+            Convolution(Conv2dSpec(8, 6, 5, 4, 3, "u2", "i2", bias=True, out="f16")),
+            "8 × 6×5×4, 3 of 3²",
+            "u2 × i2 → f16 (bias)",
+        ),
+        (
+            Convolution(Conv2dSpec(1, 9, 9, 4, 3, "u2", "i2", size=(2, 1), stride=(2, 1), dilation=2)),
+            "1 × 9²×4, 3 of 2×1 by 2×1 spread by 2",
+            "u2 × i2 → i32",
+        ),
+        (Network(NetworkSpec("resnet18", 2, 8)), "resnet18, batch 8", "w1a2"),
     ],
     ids=str,
 )
 def test_problems_are_named_for_people(problem: Problem, size: str, kind: str) -> None:
     assert (problem.size, problem.kind) == (size, kind)
-    assert json.loads(json.dumps(problem.to_json()))["kind"] in ("product", "grouped product", "search", "packing")
+    kinds = ("product", "grouped product", "search", "packing", "convolution", "network")
+    assert json.loads(json.dumps(problem.to_json()))["kind"] in kinds
 
 
 def test_what_empty_tiles_save_is_neither_work_nor_traffic() -> None:
     spec = MatmulSpec(256, 32, 10240, "u2", "bipolar", lhs_tiles=True)
     plan = compiler.compile(spec, "cpu").plan
     dense, sparse = (Product(spec, empty_tiles=share) for share in (0.0, 0.9))
-    assert measure._work(dense) == 2 * 256 * 32 * 10240 * 2
-    assert measure._work(sparse) == measure._work(dense) // 10
+    assert measure._work(dense) == (2 * 256 * 32 * 10240, 2 * 256 * 32 * 10240 * 2)
+    assert measure._work(sparse) == (dense.operations, measure._work(dense)[1] // 10)
     lhs_planes = 2 * 256 * 10240 // 8
     assert measure._traffic(dense, plan) - measure._traffic(sparse, plan) == pytest.approx(0.9 * lhs_planes, abs=1)
 
@@ -106,6 +120,11 @@ def test_quoted_figures_are_of_the_same_product_and_say_where_they_come_from() -
     assert quoted_seconds(dataclasses.replace(square, lhs_tiles=True)) == {}
     quoted = [quoted_seconds(problem.spec) for problem in SUITES["small"].problems]
     assert all(each.keys() == {"APNN-TC"} for each in quoted)
+    quoted = [problem.size for problem in SUITES["conv-apnn"].problems if quoted_seconds(problem.spec)]
+    sides = (128, 256, 384, 640, 768, 896)  # where their kernels are right
+    assert quoted == [f"1 × 16²×{side}, {side} of 3²" for side in sides] * 2
+    assert quoted_seconds(NetworkSpec("alexnet", 1, 8)) == pytest.approx({"TCBNN": 0.53e-3})
+    assert quoted_seconds(NetworkSpec("alexnet", 2, 8)) == {}
     assert all("H200" in system.source for system in PUBLISHED.values())
 
 
@@ -116,7 +135,12 @@ def test_programs_are_compiled_in_processes_of_their_own_and_faults_come_back() 
     spec = MatmulSpec(130, 200, 300, "bipolar", "u2")
     tiles = ("rows=64,columns=8,stages=4", "rows=64,columns=8,stages=99")
     works = [ahead.Work(spec, "sm_90a", tile) for tile in tiles] + [ahead.Work(spec, "cpu")]
-    with ahead.compiled_ahead(works, cached=False) as (good, bad, on_cpu):
+    works.append(ahead.Work(NetworkSpec("mnist-mlp", 1, 2), "sm_90a", seed=7))
+    with ahead.compiled_ahead(works, cached=False) as (good, bad, on_cpu, network):
+        made = network()
+        assert isinstance(made, CompiledNetwork)
+        assert made.executable.target == "sm_90a"
+        assert made.expected.shape == (2, 10)
         assert good().explain().launches[0].tile == tiles[0]
         with pytest.raises(CompileError, match="stages=99 is not possible here"):
             bad()

@@ -52,7 +52,7 @@ def test_a_problem_that_does_not_compile_leaves_the_others_measured(
 
     compile_ = compiler.compile
     monkeypatch.setattr(compiler, "compile", fail)
-    suite = dataclasses.replace(SUITES["pack"], problems=SUITES["smoke"].problems[-2:])
+    suite = dataclasses.replace(SUITES["pack"], problems=SUITES["smoke"].problems[-4:-2])
     monkeypatch.setitem(SUITES, "pack", suite)
     assert cli.main(["run", "pack", "--target", "cpu", "--repeat", "1", "--json", str(tmp_path / "out.json")]) == 1
     failed, measured = Report.from_json((tmp_path / "out.json").read_text()).points
@@ -152,9 +152,24 @@ def test_an_interrupt_leaves_a_report_of_what_was_measured(
     report = Report.from_json(path.read_text())
     assert len(report.points) == 2
     assert all(point.exact for point in report.points)
-    assert report.notes == ("interrupted after 2 of 13 points",)
-    assert "interrupted after 2 of 13 points" in capsys.readouterr().out
+    assert report.notes == ("interrupted after 2 of 15 points",)
+    assert "interrupted after 2 of 15 points" in capsys.readouterr().out
     assert picture.read_bytes().startswith(PNG)
+
+
+def test_a_run_that_is_killed_leaves_what_it_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def measure_(bench: measure.Bench, *arguments: object) -> Point:
+        if next(points) == 2:
+            raise SystemExit  # as by a signal: nothing of the tool runs any more
+        return measure_one(bench, *arguments)  # type: ignore[arg-type]
+
+    measure_one, points, path = measure.Bench.measure, iter(range(3)), tmp_path / "out.json"
+    monkeypatch.setattr(measure.Bench, "measure", measure_)
+    monkeypatch.setattr(cli, "_KEPT_SECONDS", -1.0)
+    cli.main(["run", "smoke", "--target", "cpu", "--repeat", "1", "--json", str(path)])
+    report = Report.from_json(path.read_text())
+    assert len(report.points) == 2
+    assert report.notes == ("ended after 2 of 15 points",)
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ from bitmlir import compiler
 from bitmlir.compiler import Spec
 from bitmlir.dialects.errors import BitmlirError, CompileError
 from bitmlir.executable import Executable
-from bitmlir.runtime.bundle import Bundle
+from bitmlir.tools.bench.networks import CompiledNetwork, NetworkSpec, compile_network
 
 __all__ = ["Compiled", "Work", "compiled_ahead"]
 
 _MOST_WORKERS = 16
 _SPARED_CORES = 2  # for the process that measures
 
-Compiled = Callable[[], Executable]
-"""Waits for a program.
+Compiled = Callable[[], Executable | CompiledNetwork]
+"""Waits for a program, or for a network with its parameters.
 
 Raises:
     BitmlirError: it could not be compiled.
@@ -32,11 +32,23 @@ Raises:
 
 @dataclass(frozen=True)
 class Work:
-    """A program to compile, for a target and with a tile; None leaves the tile to tables and the cost model."""
+    """A program to compile, for a target and with a tile; None leaves the tile to tables and the cost model. seed: of a
+    network's parameters and inputs."""
 
-    spec: Spec
+    spec: Spec | NetworkSpec
     target: str
     tile: str | None = None
+    seed: int = 0
+
+    def compiled(self, *, cached: bool) -> Executable | CompiledNetwork:
+        """The program.
+
+        Raises:
+            BitmlirError: it could not be compiled.
+        """
+        if isinstance(self.spec, NetworkSpec):
+            return compile_network(self.spec, self.target, self.seed, cached=cached)
+        return compiler.compile(self.spec, self.target, tile=self.tile, cached=cached)
 
 
 @contextlib.contextmanager
@@ -52,9 +64,9 @@ def compiled_ahead(works: Sequence[Work], *, cached: bool) -> Iterator[list[Comp
 
     def begin(work: Work) -> Compiled:
         if work.target == "cpu":
-            return lambda: compiler.compile(work.spec, work.target, cached=cached)
-        future = pool.submit(_bundle, work, cached)
-        return lambda: _executable(future)
+            return lambda: work.compiled(cached=cached)
+        future = pool.submit(_compiled, work, cached)
+        return lambda: _result(future)
 
     try:
         yield [begin(work) for work in works]
@@ -62,23 +74,21 @@ def compiled_ahead(works: Sequence[Work], *, cached: bool) -> Iterator[list[Comp
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _bundle(work: Work, cached: bool) -> bytes | str:
-    """The bundle of a program, or why there is none."""
+def _compiled(work: Work, cached: bool) -> Executable | CompiledNetwork | str:
+    """A program, or why there is none."""
     try:
-        bundle = compiler.compile(work.spec, work.target, tile=work.tile, cached=cached).emit("bundle")
-        assert isinstance(bundle, bytes)
-        return bundle
+        return work.compiled(cached=cached)
     except BitmlirError as error:  # as text: not every error comes through a pipe whole
         return str(error)
     except MemoryError as error:
         return f"not enough memory to compile: {error}"
 
 
-def _executable(bundle: Future[bytes | str]) -> Executable:
+def _result(future: Future[Executable | CompiledNetwork | str]) -> Executable | CompiledNetwork:
     try:
-        found = bundle.result()
+        found = future.result()
     except BrokenProcessPool as error:
         raise CompileError(f"a process that compiles ended, perhaps for lack of memory: {error}") from None
     if isinstance(found, str):
         raise CompileError(found)
-    return Executable(Bundle.from_bytes(found))
+    return found

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 NAME = "bitmlir-bench"
+
+_KEPT_SECONDS = 5.0  # between one writing of a report that is not whole yet and the next
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,21 +75,31 @@ def command() -> None:
 @command.command("run", epilog=SUITE_LIST)
 @request_options
 @click.option("--no-rivals", is_flag=True, help="Measure no other libraries.")
+@click.option(
+    "--rival-seconds",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="Measure no more of them once that took so long; torch.compile needs some 20 s for a network.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write everything that was measured; '-' is standard output.")
 @click.option(
     "--plot", "plot_file", metavar="FILE.png", callback=_as_picture, help="Draw speeds under the limits of the machine."
 )
-def run(request: Request, *, no_rivals: bool, json_file: str | None, plot_file: str | None) -> int:
+def run(
+    request: Request, *, no_rivals: bool, rival_seconds: float | None, json_file: str | None, plot_file: str | None
+) -> int:
     """Measure suites, or products of given sizes and encodings.
 
     \b
         bitmlir-bench run all --json all.json --plot all.png
         bitmlir-bench run square deep --json square.json --plot square.png
+        bitmlir-bench run networks --rival-seconds 240 --json networks.json
         bitmlir-bench run -m 16 -n 8192 -k 8192 --lhs u8 --rhs bipolar --rhs i2 --rotate
 
     Every result is compared with an oracle in the same run: all elements by torch where that is installed, else sampled
-    rows by numpy. Times are medians, on a GPU between events round a CUDA graph. The suite 'all' stands for all but
-    'smoke'. Ctrl-C ends the measurements: what there is of them is shown and written.
+    rows by numpy; of networks plain numpy computes some inputs. Times are medians, on a GPU between events round a CUDA
+    graph. The suite 'all' stands for all but 'smoke'. Ctrl-C ends the measurements: what there is of them is shown and
+    written. The JSON is written every few seconds, so that a run that is killed leaves what it had.
     """
     _require_apart(json_file, plot_file)
     for file in filter(None, (json_file, plot_file)):
@@ -93,7 +107,10 @@ def run(request: Request, *, no_rivals: bool, json_file: str | None, plot_file: 
     _require("rich", "the table")
     if plot_file is not None:
         _require("matplotlib", "--plot")
-    report, is_whole = _measured(request, *_machine(request.target), rivals=not no_rivals)
+    machine = _machine(request.target)
+    seconds = 0.0 if no_rivals else math.inf if rival_seconds is None else rival_seconds
+    keep = _keeper(json_file)
+    report, is_whole = _measured(request, *machine, rivals=not no_rivals, rival_seconds=seconds, keep=keep)
     if json_file is not None:
         write_output(json_file, report.to_json())
     if json_file != "-":
@@ -188,18 +205,40 @@ def _gpu(without: str) -> Device:
         raise DeviceError(f"{error}; {without}") from None
 
 
-def _measured(request: Request, target: Target, device: Device | None, *, rivals: bool) -> tuple[Report, bool]:
-    """What was measured, and whether that is all: after an interrupt it is what there was until then."""
+def _keeper(json_file: str | None) -> Callable[[Callable[[], Report]], None]:
+    """What writes the report so far into a file, not too often."""
+    last = time.monotonic()
+
+    def keep(report: Callable[[], Report]) -> None:
+        nonlocal last
+        if json_file not in (None, "-") and time.monotonic() - last > _KEPT_SECONDS:
+            write_output(json_file, report().to_json())
+            last = time.monotonic()
+
+    return keep
+
+
+def _measured(
+    request: Request,
+    target: Target,
+    device: Device | None,
+    *,
+    rivals: bool,
+    rival_seconds: float,
+    keep: Callable[[Callable[[], Report]], None],
+) -> tuple[Report, bool]:
+    """What was measured, and whether that is all: after an interrupt it is what there was until then. `keep` is told
+    after each point how to report what there is."""
     from bitmlir.tools.bench.ahead import Work, compiled_ahead
     from bitmlir.tools.bench.limits import measure_limits
     from bitmlir.tools.bench.machine import describe_device, read_clocks, tool_versions
     from bitmlir.tools.bench.measure import Bench, target_for
     from bitmlir.tools.bench.published import PUBLISHED
-    from bitmlir.tools.bench.report import Limits, Report
+    from bitmlir.tools.bench.report import Limits, Point, Report
     from bitmlir.tools.bench.rivals import find_torch
 
     problems = [(suite, problem) for suite in request.suites for problem in suite.problems]
-    works = [Work(problem.spec, target_for(problem, target).name) for _, problem in problems]
+    works = [Work(problem.spec, target_for(problem, target).name, seed=request.seed) for _, problem in problems]
     torch, note = (None, "") if device is None else find_torch()
     notes = (note,) if device is not None and torch is None else ()
     clocks, limits = {}, Limits()
@@ -208,30 +247,46 @@ def _measured(request: Request, target: Target, device: Device | None, *, rivals
         targets = [get_target(name) for name in dict.fromkeys(work.target for work in works)]
         limits = measure_limits(device, targets, torch, request.repeats, cached=request.cached)
         clocks["after the limits"] = read_clocks(device)
-    bench = Bench(target, device, torch, limits, request.repeats, request.seed, cached=request.cached, rivals=rivals)
-    points = []
+    bench = Bench(
+        target,
+        device,
+        torch,
+        limits,
+        request.repeats,
+        request.seed,
+        cached=request.cached,
+        rivals=rivals,
+        rival_seconds=rival_seconds,
+    )
+    points: list[Point] = []
+
+    def report(*more: str) -> Report:
+        return Report(
+            device=describe_device(device),
+            tools=tool_versions(),
+            clocks=clocks,
+            limits=limits,
+            points=tuple(points),
+            notes=(*notes, *more),
+            summaries={suite.name: suite.summary for suite in request.suites},
+            quoted={name: PUBLISHED[name].source for point in points for name in point.quoted},
+        )
+
     with compiled_ahead(works, cached=request.cached) as programs, _progress(len(problems)) as advance:
         try:
             for (suite, problem), compiled in zip(problems, programs, strict=True):
                 advance(f"{suite.name}: {problem.size}, {problem.kind}")
                 points.append(bench.measure(suite.name, problem, compiled))
+                keep(lambda: report(f"ended after {len(points)} of {len(problems)} points"))
         except KeyboardInterrupt:
             if not points:
                 raise
             notes += (f"interrupted after {len(points)} of {len(problems)} points",)
+    if bench.without_rivals:
+        notes += (f"rivals of {bench.without_rivals} points were left out, after {rival_seconds:g} s for others",)
     if device is not None:
         clocks["at the end"] = read_clocks(device)
-    report = Report(
-        device=describe_device(device),
-        tools=tool_versions(),
-        clocks=clocks,
-        limits=limits,
-        points=tuple(points),
-        notes=notes,
-        summaries={suite.name: suite.summary for suite in request.suites},
-        quoted={name: PUBLISHED[name].source for point in points for name in point.quoted},
-    )
-    return report, len(points) == len(problems)
+    return report(), len(points) == len(problems)
 
 
 def _tuned(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bitmlir import compiler
+from bitmlir.arrays import as_numpy
 from bitmlir.device import to_device
 from bitmlir.dialects.errors import BitmlirError
 from bitmlir.executable import BoundCall, Executable
@@ -23,13 +26,15 @@ from bitmlir.runtime.plan import Buffer, Launch, Plan
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import oracle
 from bitmlir.tools.bench.ahead import Compiled
+from bitmlir.tools.bench.aims import aim_of
 from bitmlir.tools.bench.machine import l2_bytes, read_clocks
+from bitmlir.tools.bench.networks import CompiledNetwork, layers_of_steps, random_images
 from bitmlir.tools.bench.operands import random_operands, random_packed
 from bitmlir.tools.bench.oracle import Verdict
-from bitmlir.tools.bench.problems import Problem, Product
+from bitmlir.tools.bench.problems import Convolution, Network, Problem
 from bitmlir.tools.bench.published import quoted_seconds
-from bitmlir.tools.bench.report import Limits, Point
-from bitmlir.tools.bench.rivals import rival_timings
+from bitmlir.tools.bench.report import Limits, Part, Point
+from bitmlir.tools.bench.rivals import convolution_timings, network_timings, rival_timings
 from bitmlir.tools.bench.timing import Timing, graph_timing, recorder, wall_timing
 
 __all__ = ["FAULTS", "Bench", "Operands", "fault_text", "target_for"]
@@ -39,6 +44,7 @@ FAULTS = (BitmlirError, MemoryError, RuntimeError)
 
 _L2_FILLS = 3  # rotated weights are so many times the L2 cache
 _CPU_COPIES = 2
+_PART_REPEATS = 5
 
 
 def target_for(problem: Problem, target: Target) -> Target:
@@ -70,10 +76,30 @@ class Operands:
 
     def check(self, result: Any, torch: Any) -> Verdict:
         """Whether the result with the first copy is right."""
+        assert not isinstance(self.problem, Network)
         verdict = oracle.check(self.problem.spec, self.host, result, torch)
         if torch is not None:
             torch.cuda.empty_cache()
         return verdict
+
+
+@dataclass(frozen=True)
+class NetworkOperands:
+    """A network with its parameters and inputs where it is to find them."""
+
+    network: CompiledNetwork
+    placed: dict[str, Any]
+
+    def bind(self, executable: Executable) -> list[BoundCall]:
+        """The program with its operands."""
+        return [executable.bind(**self.placed)]
+
+    def check(self, result: Any, torch: Any) -> Verdict:
+        """Whether the sampled logits are right."""
+        del torch  # plain numpy has computed them where the network was compiled
+        logits = as_numpy(result).reshape(self.network.spec.batch, -1)
+        sampled = self.network.sampled
+        return oracle.check_rows(logits, sampled, self.network.expected.reshape(len(sampled), -1))
 
 
 class Bench:
@@ -84,6 +110,7 @@ class Bench:
         device: where they run; None is the CPU.
         torch: the library, or None if there is none.
         cached: whether compiling uses the cache.
+        without_rivals: of how many points the rivals were left out for lack of time.
     """
 
     def __init__(
@@ -97,10 +124,13 @@ class Bench:
         *,
         cached: bool,
         rivals: bool,
+        rival_seconds: float = math.inf,
     ) -> None:
-        """limits: of the machine; repeats: how often to measure; seed: of operands; rivals: whether to time them."""
+        """limits: of the machine; repeats: how often to measure; seed: of operands; rivals: whether to time them;
+        rival_seconds: no more of them once so much time has gone into that."""
         self.target, self.device, self.torch, self.cached = target, device, torch, cached
         self._limits, self._repeats, self._seed, self._times_rivals = limits, repeats, seed, rivals
+        self._rival_seconds, self.without_rivals = rival_seconds, 0
         self._rival_timings: dict[Any, dict[str, Timing]] = {}
         self._weights: dict[Any, list[tuple[Packed, Packed]]] = {}
 
@@ -109,22 +139,28 @@ class Bench:
         target = target_for(problem, self.target)
         names = {"suite": suite, "size": problem.size, "kind": problem.kind, "problem": problem.to_json()}
         try:
-            executable = compiled()
-            operands = self.operands(problem, executable.plan)
+            program = compiled()
+            network = program if isinstance(program, CompiledNetwork) else None
+            executable = program.executable if isinstance(program, CompiledNetwork) else program
+            operands = self._network_operands(network) if network else self.operands(problem, executable.plan)
             calls = operands.bind(executable)
             verdict = operands.check(calls[0](), self.torch)
             timing = self.timing(calls)
+            parts = self._parts(problem, network, calls[0])
             rivals = self._rivals(problem, operands)
         except FAULTS as error:
             return Point(**names, target=target.name, exact=False, fault=fault_text(error))
-        bit_operations, n_bytes = _work(problem), _traffic(problem, executable.plan)
+        operations, bit_operations = _work(problem, network)
+        n_bytes = _traffic(problem, executable.plan)
         return Point(
             **names,
             target=target.name,
             exact=verdict.fault is None,
             launches=tuple(_launch(step) for step in executable.plan.steps if isinstance(step, Launch)),
             timing=timing,
-            operations=problem.operations,
+            images=network.spec.batch if network else 0,
+            parts=parts,
+            operations=operations,
             bit_operations=bit_operations,
             bytes=n_bytes,
             copies=len(calls),
@@ -133,6 +169,7 @@ class Bench:
             fault=verdict.fault,
             rivals=rivals,
             quoted=quoted_seconds(problem.spec),
+            aim=aim_of(problem.spec),
             clocks={} if self.device is None else read_clocks(self.device),
         )
 
@@ -145,6 +182,12 @@ class Bench:
         host = random_operands(np.random.default_rng(self._seed), problem, plan, rhs)
         placed = {name: self._placed(value) for name, value in host.items() if name not in rhs}
         return Operands(problem, host, [{**placed, "rhs": copy} for _, copy in copies] or [placed])
+
+    def _network_operands(self, network: CompiledNetwork) -> NetworkOperands:
+        (inputs,) = (value for value in network.executable.plan.arguments if value.name == "images")
+        images = random_images(network.spec, network.nodes, self._seed).view(np.int8).reshape(inputs.shape)
+        given = {"images": images, **network.constants}
+        return NetworkOperands(network, {name: self._placed(value) for name, value in given.items()})
 
     def _rotated(self, problem: Problem, plan: Plan) -> list[tuple[Packed, Packed]]:
         """Copies of the weights, on the host and placed; those of the problem before, if they do."""
@@ -179,20 +222,53 @@ class Bench:
         record = recorder(self.device, queues)
         return graph_timing(self.device, record, self._repeats, len(calls), sustained=sustained)
 
-    def _rivals(self, problem: Problem, operands: Operands) -> dict[str, Timing]:
+    def _parts(self, problem: Problem, network: CompiledNetwork | None, call: BoundCall) -> tuple[Part, ...]:
+        """The launches of a network or a convolution, one by one."""
+        if not isinstance(problem, (Network, Convolution)):
+            return ()
+        steps = call.steps()
+        layers = layers_of_steps(call.plan, network.nodes if network else ())
+        return tuple(
+            Part(layer, getattr(step, "kernel", "memset"), statistics.median(alone.time(_PART_REPEATS)))
+            for layer, (step, alone) in zip(layers, steps, strict=True)
+        )
+
+    def _rivals(self, problem: Problem, operands: Operands | NetworkOperands) -> dict[str, Timing]:
         """Other libraries, once for each shape of a run; of a product with bitmaps the same without."""
-        spec = problem.spec
-        if not self._times_rivals or not isinstance(problem, Product) or not isinstance(spec, MatmulSpec):
+        measure = self._rivals_of(problem, operands)
+        if not self._times_rivals or measure is None:
             return {}
-        if spec.lhs_tiles or spec.rhs_tiles:
-            return {"dense": self._dense_timing(problem, spec, operands)}
-        if self.torch is None or self.device is None or spec.batch is not None:
-            return {}
+        key, timings = measure
+        if key not in self._rival_timings:
+            if self._rival_seconds <= 0:
+                self.without_rivals += 1
+                return {}
+            begin = time.monotonic()
+            self._rival_timings[key] = timings()
+            self._rival_seconds -= time.monotonic() - begin
+        return self._rival_timings[key]
+
+    def _rivals_of(
+        self, problem: Problem, operands: Operands | NetworkOperands
+    ) -> tuple[Any, Callable[[], dict[str, Timing]]] | None:
+        """What names the rivals' task, and what times them, if there are any."""
+        torch, device, repeats, spec = self.torch, self.device, self._repeats, problem.spec
+        if isinstance(spec, MatmulSpec) and isinstance(operands, Operands) and (spec.lhs_tiles or spec.rhs_tiles):
+            return spec, lambda: {"dense": self._dense_timing(problem, spec, operands)}
+        if torch is None or device is None:
+            return None
+        if isinstance(operands, NetworkOperands):
+            nodes, batch = operands.network.nodes, operands.network.spec.batch
+            key = tuple((node.kind, node.sources, node.shape, node.weights) for node in nodes)
+            return (key, batch), lambda: network_timings(torch, device, nodes, batch, repeats)
+        if isinstance(problem, Convolution):
+            window = problem.spec.window
+            key = (problem.spec.images, window, problem.spec.channels, problem.spec.filters)
+            return key, lambda: convolution_timings(torch, device, problem.spec, repeats)
+        if not isinstance(spec, MatmulSpec) or spec.batch is not None:
+            return None
         size, n_bytes = (spec.m, spec.n, spec.k), self._weight_bytes(problem)
-        if (size, n_bytes) not in self._rival_timings:
-            timings = rival_timings(self.torch, self.device, size, n_bytes, self._repeats)
-            self._rival_timings[size, n_bytes] = timings
-        return self._rival_timings[size, n_bytes]
+        return (size, n_bytes), lambda: rival_timings(torch, device, size, n_bytes, repeats)
 
     def _dense_timing(self, problem: Problem, spec: MatmulSpec, operands: Operands) -> Timing:
         dense = replace(spec, lhs_tiles=False, rhs_tiles=False)
@@ -219,9 +295,12 @@ def _launch(step: Launch) -> dict[str, Any]:
     return {name: fields[name] for name in ("kernel", "grid", "block", "shared_bytes")}
 
 
-def _work(problem: Problem) -> int:
-    """2·m·n·k for each pair of planes, without what empty tiles save."""
-    return round(problem.operations * problem.planes * (1 - problem.empty_tiles))
+def _work(problem: Problem, network: CompiledNetwork | None = None) -> tuple[int, int]:
+    """2·m·n·k, and the same for each pair of planes without what empty tiles save."""
+    if isinstance(problem, Network):
+        assert network is not None
+        return network.operations, network.bit_operations
+    return problem.operations, round(problem.operations * problem.planes * (1 - problem.empty_tiles))
 
 
 def _traffic(problem: Problem, plan: Plan) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, TILE_ROWS, tile_counts, words_per_row
 from bitmlir.formats.packed import Packed, bits_to_words
@@ -18,6 +19,7 @@ from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.plan import Plan, Value
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import FLOATS, MatmulSpec
+from bitmlir.tools.bench.networks import NetworkSpec
 from bitmlir.tools.bench.problems import Problem
 
 __all__ = ["packing_source", "random_operands", "random_packed", "random_tiles"]
@@ -32,6 +34,8 @@ def random_operands(
     spec = problem.spec
     if isinstance(spec, PackSpec):
         return {"x": packing_source(rng, spec)}
+    assert not isinstance(spec, NetworkSpec), "a network has operands of its own"
+    spec = spec.product if isinstance(spec, Conv2dSpec) else spec
     given = dict(made or {})
     by_name = {value.name: value for value in plan.arguments if value.name not in given}
     for name, value in by_name.items():

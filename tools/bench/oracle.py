@@ -1,4 +1,5 @@
-"""Whether results are exact: every element by torch on the GPU, or sampled rows by numpy. Both run the code below.
+"""Whether results are exact: every element by torch on the GPU, or sampled rows by numpy. Both run the code below. (Of
+networks plain numpy computes sampled inputs, see `networks`.)
 
 Sums are computed in float64, where every partial sum is an integer below 2^53, so that nothing is rounded in whatever
 order they are added. What becomes of them is the definition in `bitmlir.reference.epilogue`.
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from bitmlir.arrays import as_numpy, is_device_array
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import BitmlirError
 from bitmlir.dialects.layout import BITS_PER_WORD
+from bitmlir.dialects.window import Axis
 from bitmlir.formats.packed import Packed
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.pack_spec import PackSpec
@@ -24,12 +27,12 @@ from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import FLOATS, MatmulSpec
 
-__all__ = ["Verdict", "check"]
+__all__ = ["Verdict", "check", "check_rows"]
 
 _BLOCK_ELEMENTS = 1 << 27  # compared at a time
 _SAMPLED_ROWS = 64
 
-Spec = MatmulSpec | GroupedSpec | SearchSpec | PackSpec
+Spec = MatmulSpec | GroupedSpec | Conv2dSpec | SearchSpec | PackSpec
 Place = tuple[Any, ...]  # rows of a result, in a batch after the number of the matrix
 
 
@@ -42,16 +45,21 @@ class Verdict:
 
 
 def check(spec: Spec, given: Mapping[str, Any], result: Any, torch: Any = None, device: str = "cuda") -> Verdict:
-    """Compare the result of a program with the oracle, bit for bit: all rows with torch, else a sample of them.
+    """Compare the result of a program with the oracle, bit for bit: all rows with torch, else a sample of them, of a
+    convolution some whole images.
 
     given: the arguments on the host; result: what the program returned, a tuple of a search.
     """
+    if isinstance(spec, Conv2dSpec) and "residual" in given:
+        given = {**given, "residual": _as_rows(given["residual"])}
     oracle = _Oracle(spec, given, np, "cpu") if torch is None else _Oracle(spec, given, torch, device)
     named = dict(zip(("values", "columns"), result, strict=True)) if isinstance(result, tuple) else {"result": result}
     try:
         readable = {name: oracle.readable(each) for name, each in named.items()}
     except BitmlirError as error:  # padding bits or row sums of a packed result
         return Verdict(0, str(error))
+    if isinstance(spec, Conv2dSpec):
+        readable = {name: _as_rows(each) for name, each in readable.items()}
     elements = 0
     with np.errstate(over="ignore"):  # what f16 cannot hold is inf, as on every target
         for place, expected in oracle.expected():
@@ -61,6 +69,25 @@ def check(spec: Spec, given: Mapping[str, Any], result: Any, torch: Any = None, 
                     return Verdict(elements, fault)
                 elements += math.prod(right.shape)
     return Verdict(elements)
+
+
+def check_rows(result: np.ndarray, rows: np.ndarray, expected: np.ndarray) -> Verdict:
+    """Compare some rows of a result [rows, columns] with what they must hold, bit for bit.
+
+    Example:
+        >>> check_rows(np.array([[1], [2], [3]]), np.array([0, 2]), np.array([[1], [4]])).fault
+        'result[2, 0] is 3, but must be 4; 1 of the 2 elements compared with it are wrong'
+    """
+    spec = MatmulSpec(1, 1, 1, "u1", "u1")  # which says nothing here
+    fault = _Oracle(spec, {}, np, "cpu").difference(result[rows], expected, "result", (rows,))
+    return Verdict(0 if fault else expected.size, fault)
+
+
+def _as_rows(result: Any) -> Any:
+    """Images as a matrix, whose rows are their pixels."""
+    if isinstance(result, Packed):
+        return result.reshape(math.prod(result.shape[:-1]))
+    return result.reshape(-1, result.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -118,12 +145,35 @@ class _Oracle:
                 known = self._quantised(source, spec.encoding) if spec.is_rounded else source
                 yield (rows,), [self.array(known, self.library.float64)]
             return
+        if isinstance(spec, Conv2dSpec):
+            for place, acc in self._window_sums(spec):
+                yield place, [self._finished(spec.product, acc, place, ())]
+            return
         for place, acc, group in self._sums(spec):
             if isinstance(spec, SearchSpec):
                 yield place, self._best(spec, acc)
             else:
                 product = spec.product if isinstance(spec, GroupedSpec) else spec
                 yield place, [self._finished(product, acc, place, group)]
+
+    def _window_sums(self, spec: Conv2dSpec) -> Iterator[tuple[Place, Any]]:
+        """Rows of the result, which are the places of an image, and their exact sums as float64."""
+        (images, height, width, filters), (down, across) = spec.out_shape, (spec.window.rows, spec.window.columns)
+        taps = [(r, s) for r in range(down.taps) for s in range(across.taps)]
+        lhs = self.given["lhs"].reshape(images, spec.height * spec.width)
+        rhs = self.given["rhs"].reshape(filters * len(taps))
+        weights = self.values(rhs).reshape(filters, len(taps), spec.channels)
+        sizes = (down.before + spec.height + down.after, across.before + spec.width + across.after, spec.channels)
+        last = images - 1
+        for image in range(images) if self.library is not np else sorted({0, last // 2, last}):
+            padded = self.library.zeros(sizes, dtype=self.library.float64, device=self.device)
+            inside = (slice(down.before, down.before + spec.height), slice(across.before, across.before + spec.width))
+            padded[inside] = self.values(lhs, (image,)).reshape(spec.height, spec.width, spec.channels)
+            acc = 0.0
+            for number, (r, s) in enumerate(taps):
+                seen = padded[_places(down, r), _places(across, s)].reshape(height * width, spec.channels)
+                acc = acc + seen @ weights[:, number].T
+            yield (slice(image * height * width, (image + 1) * height * width),), acc
 
     def _sums(self, spec: MatmulSpec | GroupedSpec | SearchSpec) -> Iterator[tuple[Place, Any, Place]]:
         """Rows of the result, their exact sums as float64, and where columns' parameters are: in a group, or not."""
@@ -216,9 +266,18 @@ class _Oracle:
             return None
         row, column = divmod(int(self.array(wrong, self.library.int8).reshape(-1).argmax()), wrong.shape[1])
         *matrix, rows = place
-        at = [*matrix, rows.start + row if isinstance(rows, slice) else int(rows[row]), column]
+        at = [*matrix, rows.start + row if isinstance(rows, slice) else int(rows[row])]
+        if isinstance(self.spec, Conv2dSpec):  # whose rows are places of images
+            at = list(map(int, np.unravel_index(at[0], self.spec.out_shape[:3])))
+        at.append(column)
         is_, right = (array[row, column].item() for array in (given, expected))
         return (
             f"{name}{at} is {is_:.10g}, but must be {right:.10g}; "
             f"{int(wrong.sum())} of the {math.prod(wrong.shape)} elements compared with it are wrong"
         )
+
+
+def _places(axis: Axis, tap: int) -> slice:
+    """Where a tap lies along an axis of the padded image, at each place of the window."""
+    first = tap * axis.dilation
+    return slice(first, first + (axis.places - 1) * axis.stride + 1, axis.stride)

@@ -1,4 +1,4 @@
-"""What can be measured: products, searches and packing, with what people and files call each of them."""
+"""What can be measured: products, convolutions, networks, searches, packing, and what people and files call each."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.pack_spec import PackSpec
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
+from bitmlir.tools.bench.networks import NetworkSpec
 
-__all__ = ["Packing", "Problem", "Product", "Search"]
+__all__ = ["Convolution", "Network", "Packing", "Problem", "Product", "Search"]
 
 _PARTS = ("row_scale", "bias", "residual", "relu")  # of an epilogue, beside a scale for each column
 
@@ -62,16 +64,82 @@ class Product:
             >>> Product(MatmulSpec(m=8, n=8, k=64, lhs="u2", rhs="i2", out="u4", bias=True, relu=True)).kind
             'u2 × i2 → u4 (bias, relu)'
         """
-        spec = self.spec
-        notes = [name.replace("_", " ") for name in _PARTS if getattr(spec, name)]
-        notes += [f"{self.empty_tiles:.0%} of tiles empty"] if self.empty_tiles else []
-        return f"{spec.lhs} × {spec.rhs} → {spec.out}" + (f" ({', '.join(notes)})" if notes else "")
+        return _kind(self.spec, *[f"{self.empty_tiles:.0%} of tiles empty"] * bool(self.empty_tiles))
 
     def to_json(self) -> dict[str, Any]:
         """The problem as plain numbers and strings."""
         kind = "product" if isinstance(self.spec, MatmulSpec) else "grouped product"
         ours = {"rotated": self.rotated, "empty_tiles": self.empty_tiles}
         return {"kind": kind, **_fields(self.spec), **ours}
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of images with filters."""
+
+    spec: Conv2dSpec
+    portable: bool = False
+
+    rotated, empty_tiles = False, 0.0
+
+    @property
+    def planes(self) -> int:
+        """Products of bit planes that make up the convolution."""
+        return _plane_pairs(self.spec)
+
+    @property
+    def operations(self) -> int:
+        """2·places·filters·taps·channels; taps outside an image count."""
+        return self.spec.operations
+
+    @property
+    def size(self) -> str:
+        """Images, their channels, and filters with their size and steps, for people.
+
+        Example:
+            >>> spec = Conv2dSpec(8, 56, 56, channels=64, filters=128, lhs="u1", rhs="u1", stride=2, padding=1)
+            >>> Convolution(spec).size
+            '8 × 56²×64, 128 of 3² by 2'
+        """
+        spec = self.spec
+        size, steps = (_square(getattr(spec, name)) for name in ("size", "stride"))
+        at = "" if spec.stride == (1, 1) else f" by {steps.removesuffix('²')}"
+        spread = "" if spec.dilation == (1, 1) else f" spread by {_square(spec.dilation).removesuffix('²')}"
+        image = _square((spec.height, spec.width))
+        return f"{spec.images} × {image}×{spec.channels}, {spec.filters} of {size}{at}{spread}"
+
+    @property
+    def kind(self) -> str:
+        """Encodings and result, for people."""
+        return _kind(self.spec)
+
+    def to_json(self) -> dict[str, Any]:
+        """The problem as plain numbers and strings."""
+        return {"kind": "convolution", **_fields(self.spec)}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A whole network, from numbers of 8 bits to logits."""
+
+    spec: NetworkSpec
+    portable: bool = False
+
+    rotated, empty_tiles = False, 0.0
+
+    @property
+    def size(self) -> str:
+        """Its name and how many inputs it takes at once, for people."""
+        return f"{self.spec.name}, batch {self.spec.batch}"
+
+    @property
+    def kind(self) -> str:
+        """Bits of weights and activations, as papers write them."""
+        return f"w1a{self.spec.bits}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The problem as plain numbers and strings."""
+        return {"kind": "network", **_fields(self.spec)}
 
 
 @dataclass(frozen=True)
@@ -134,11 +202,22 @@ class Packing:
         return {"kind": "packing", **_fields(self.spec)}
 
 
-Problem = Product | Search | Packing
+Problem = Product | Convolution | Network | Search | Packing
 
 
-def _plane_pairs(spec: MatmulSpec | GroupedSpec | SearchSpec) -> int:
+def _plane_pairs(spec: MatmulSpec | GroupedSpec | Conv2dSpec | SearchSpec) -> int:
     return Encoding.parse(spec.lhs).bits * Encoding.parse(spec.rhs).bits
+
+
+def _kind(spec: MatmulSpec | GroupedSpec | Conv2dSpec, *more: str) -> str:
+    notes = [name.replace("_", " ") for name in _PARTS if getattr(spec, name, None)] + list(more)
+    return f"{spec.lhs} × {spec.rhs} → {spec.out}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _square(sizes: Any) -> str:
+    """Two sizes; as a square if they are equal."""
+    first, second = sizes
+    return f"{first}²" if first == second else f"{first}×{second}"
 
 
 def _size(spec: MatmulSpec | GroupedSpec | SearchSpec) -> str:

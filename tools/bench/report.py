@@ -10,7 +10,7 @@ from bitmlir.dialects.errors import InputError
 from bitmlir.tools.bench.records import Positive, read_record
 from bitmlir.tools.bench.timing import Timing
 
-__all__ = ["FORMAT", "Instruction", "Limits", "Point", "Report"]
+__all__ = ["FORMAT", "Instruction", "Limits", "Part", "Point", "Report"]
 
 FORMAT = 1
 """The version of the JSON."""
@@ -46,6 +46,15 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A launch of a program of several: the layer that it is part of, its kernel, and the seconds it takes alone."""
+
+    layer: str
+    kernel: str
+    seconds: Positive
+
+
+@dataclass(frozen=True)
 class Point:
     """One problem, measured and checked.
 
@@ -54,12 +63,15 @@ class Point:
         target: what it was compiled for.
         launches: the kernels that ran: name, grid, block, shared bytes. They show the tile.
         timing: of a run; None if there is none because of `fault`.
+        images: of a network, that a run takes.
+        parts: of a network or a convolution, its launches one by one. Alone they take longer in sum than together.
         operations: 2·m·n·k. bit_operations: the same for each pair of bit planes.
         bytes: of operands and results; for rotated weights those of the weights alone.
         copies: of the weights, which take turns.
         floor: seconds that no kernel can beat, by each limit: "unit", "memory", "launch".
         exact: whether all `checked` elements were right. fault: what was wrong, or why nothing could be measured.
         rivals: name → timing of the same task. quoted: name → seconds that it took elsewhere (see `published`).
+        aim: seconds that it is to take at most, if any are set (see `aims`).
         clocks: after the measurement.
     """
 
@@ -71,6 +83,8 @@ class Point:
     exact: bool
     launches: tuple[dict[str, Any], ...] = ()
     timing: Timing | None = None
+    images: int = 0
+    parts: tuple[Part, ...] = ()
     operations: int = 0
     bit_operations: int = 0
     bytes: int = 0
@@ -80,6 +94,7 @@ class Point:
     fault: str | None = None
     rivals: dict[str, Timing] = field(default_factory=dict)
     quoted: dict[str, Positive] = field(default_factory=dict)
+    aim: Positive | None = None
     clocks: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -115,9 +130,16 @@ class Point:
         theirs = self.rivals[rival].median if rival in self.rivals else self.quoted.get(rival)
         return theirs / self.seconds if theirs and self.seconds else None
 
+    def shares(self) -> dict[str, float]:
+        """Layer → its share of what all launches take one by one, in the order in which layers begin."""
+        layers = dict.fromkeys(part.layer for part in self.parts)
+        total = sum(part.seconds for part in self.parts)
+        return {layer: sum(p.seconds for p in self.parts if p.layer == layer) / total for layer in layers}
+
     def to_json(self) -> dict[str, Any]:
         """Fields and what follows from them."""
         derived = {"median": self.seconds, "pops": _scaled(self.rate(self.operations), 1e-15)}
+        derived |= {"images_per_second": self.rate(self.images)} if self.images else {}
         derived |= {"bytes_per_second": self.rate(self.bytes), "bound": self.bound, "fraction": self.fraction}
         return asdict(self) | {"derived": derived}
 

@@ -1,4 +1,5 @@
-"""Other libraries at the same task: cuBLAS in 8 and 16 bits, and copying, through torch where that is installed."""
+"""Other libraries at the same task, through torch where that is installed: cuBLAS in 8 and 16 bits, cuDNN and whole
+networks in 16, and copying."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.runtime.driver import Device
+from bitmlir.tools.bench.networks import Node
 from bitmlir.tools.bench.timing import Record, Timing, graph_timing
+from bitmlir.tools.bench.torch_networks import float_network
 
-__all__ = ["RIVALS", "copy_timing", "find_torch", "rival_timings"]
+__all__ = ["RIVALS", "convolution_timings", "copy_timing", "find_torch", "network_timings", "rival_timings"]
 
 _logger = logging.getLogger("bitmlir")
 
@@ -80,6 +84,58 @@ def rival_timings(
             work = None
             torch.cuda.empty_cache()
     return timings
+
+
+def convolution_timings(torch: Any, device: Device, spec: Conv2dSpec, repeats: int) -> dict[str, Timing]:
+    """cuDNN's time in fp16, channels last, at the fastest of its ways; none if it refuses the shape."""
+    taps = (spec.window.rows.taps, spec.window.columns.taps)
+    top, left, bottom, right = spec.padding  # pyright: ignore[reportGeneralTypeIssues]  # four once the spec is made
+    steps = {"stride": spec.stride, "dilation": spec.dilation}
+
+    def images(*shape: int) -> Any:
+        made = torch.randn(shape, dtype=torch.float16, device="cuda")
+        return made.to(memory_format=torch.channels_last)
+
+    try:
+        padded = (spec.height, spec.width)
+        if (top, left) == (bottom, right):
+            steps["padding"] = (top, left)
+        else:  # which cuDNN does not know: the images come with it
+            padded = (spec.height + top + bottom, spec.width + left + right)
+        x, w = images(spec.images, spec.channels, *padded), images(spec.filters, spec.channels, *taps)
+        run = functools.partial(torch.nn.functional.conv2d, x, w, **steps)
+        return {"fp16": _torch_timing(torch, device, run, repeats)}
+    except RuntimeError as error:
+        _logger.info("fp16 leaves out %s: %s", spec, str(error).partition("\n")[0])
+        return {}
+    finally:
+        torch.cuda.empty_cache()
+
+
+def network_timings(torch: Any, device: Device, nodes: Sequence[Node], batch: int, repeats: int) -> dict[str, Timing]:
+    """A network like it in fp16, channels last, as torch runs it by CUDA graph, and the same after `torch.compile`.
+
+    What torch cannot do is left out with a warning.
+    """
+    timings = {}
+    model = float_network(torch, nodes, torch.float16).cuda()
+    images = torch.randint(0, 256, (batch, *nodes[0].shape), dtype=torch.uint8, device="cuda")
+    torch.compiler.reset()  # what it remembers of other networks would count against this one
+    ways = {"fp16": lambda: model, "fp16 compiled": lambda: torch.compile(model, fullgraph=True, dynamic=False)}
+    for name, way in ways.items():
+        try:
+            timings[name] = _torch_timing(torch, device, functools.partial(way(), images), repeats)
+        except Exception as error:  # of compilers that torch calls, any may come
+            _logger.warning("%s leaves out a network: %s", name, str(error).partition("\n")[0])
+        finally:
+            torch.cuda.empty_cache()
+    return timings
+
+
+def _torch_timing(torch: Any, device: Device, run: Callable[[], Any], repeats: int) -> Timing:
+    """Inference, for which cuDNN takes the fastest of its ways."""
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        return graph_timing(device, _torch_record(torch, [run]), repeats)
 
 
 def copy_timing(torch: Any, device: Device, n_bytes: int, repeats: int) -> Timing:

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.pack_spec import PackSpec
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
-from bitmlir.tools.bench.problems import Packing, Problem, Product, Search
+from bitmlir.tools.bench.networks import NetworkSpec
+from bitmlir.tools.bench.problems import Convolution, Network, Packing, Problem, Product, Search
+from bitmlir.tools.bench.published import small_convolution
 
 __all__ = ["ALL", "SUITES", "Suite", "suites_named"]
 
@@ -55,6 +58,11 @@ def _epilogue(out: str, **parts: Any) -> Product:
     return Product(MatmulSpec(_SIDE, _SIDE, _SIDE, *_SIGNS[0], out, **parts))
 
 
+def _network_problems(bits: int, batches: Iterable[tuple[str, int]]) -> tuple[Network, ...]:
+    """Each with few inputs and with so many."""
+    return tuple(Network(NetworkSpec(name, bits, batch)) for name, many in batches for batch in (_FEW, many))
+
+
 _SIDE = 8192
 _SIGNS = [("bipolar", "bipolar")]
 _CUBES = [(n, n, n) for n in (1024, 2048, 4096, 8192, 16384)]
@@ -62,6 +70,17 @@ _DEEP = 65536
 _ACTIVATIONS_AND_WEIGHTS = [("u2", "bipolar"), ("u2", "i2"), ("u4", "bipolar"), ("u4", "i4")]
 _SMALL_SIZES = [(64, n, n) for n in range(128, 1025, 128)]
 _DATABASE = 1 << 20  # rows to search
+_RESNET_STAGES = [(64, 56), (128, 28), (256, 14), (512, 7)]  # channels, and height and width of images
+_FEW, _BATCH = 8, 512
+_BATCHES = {
+    "mnist-mlp": 32768,
+    "cifar10-vgg": _BATCH,
+    "cifar10-resnet14": _BATCH,
+    "alexnet": _BATCH,
+    "resnet18": _BATCH,
+    "resnet18-bireal": _BATCH,
+    "vgg16": _BATCH,
+}
 
 _SUITES = (
     Suite("square", "±1 × ±1, from 1024³ to 16384³, int32 and packed bits", _products(_CUBES, _SIGNS, ("i32", "bit"))),
@@ -114,6 +133,30 @@ _SUITES = (
         ),
     ),
     Suite(
+        "conv",
+        "±1 × ±1 to packed bits, 3×3 as in the stages of ResNet, 512 images",
+        tuple(
+            Convolution(Conv2dSpec(_BATCH, side, side, channels, channels, *_SIGNS[0], "bit", padding=1))
+            for channels, side in _RESNET_STAGES
+        ),
+    ),
+    Suite(
+        "conv-apnn",
+        "the convolutions that APNN-TC measures: 3×3 over 16×16, C = O = 128 … 1024, w1a2 and w2a2, 1 and 8 images",
+        tuple(
+            Convolution(small_convolution(images, channels, rhs))
+            for rhs, images, channels in itertools.product(("bipolar", "i2"), (1, _FEW), range(128, 1025, 128))
+        ),
+    ),
+    Suite(
+        "networks",
+        "whole networks, w1a1 and w1a2, from bytes to logits: 8 inputs for latency, many for throughput",
+        (
+            *_network_problems(1, _BATCHES.items()),
+            *_network_problems(2, [(name, _BATCHES[name]) for name in ("resnet18", "alexnet", "vgg16")]),
+        ),
+    ),
+    Suite(
         "search",
         "the nearest of 2^20 ±1 codes to each query",
         (
@@ -143,6 +186,8 @@ _SUITES = (
             Product(GroupedSpec(5, 70, 40, 200, "u2", "ternary", "bf16", column_scale=True)),
             *(Search(SearchSpec(20, 300, 100, *_SIGNS[0], count=3, score=score)) for score in ("dot", "hamming")),
             *(Packing(PackSpec(20, 100, "u4", source)) for source in ("f32", "i8")),
+            Convolution(Conv2dSpec(3, 9, 8, 70, 40, "u2", "bipolar", "bit", stride=2, padding=1)),
+            Network(NetworkSpec("mnist-mlp", 1, 3)),
         ),
     ),
 )

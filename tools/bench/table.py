@@ -22,7 +22,10 @@ def print_report(report: Report, console: Console | None = None) -> None:
     console = console or Console(width=None if Console().is_terminal else _WIDTH)
     for suite, points in groupby(report.points, key=lambda point: point.suite):
         title = f"{suite}: {report.summaries[suite]}" if suite in report.summaries else suite
-        console.print(_table(title, list(points)))
+        listed = list(points)
+        console.print(_table(title, listed))
+        for line in _shares(listed):
+            console.print(Text(line))
     for line in _remarks(report):
         console.print(Text(line))
 
@@ -34,6 +37,8 @@ def _table(title: str, points: list[Point]) -> Table:
         "time": lambda point: _time(point.seconds),
         unit: lambda point: _speed(point, point.seconds, factor),
         "sustained": lambda point: _speed(point, point.timing and point.timing.sustained, factor),
+        "images/s": lambda point: _cell(point.rate(point.images) if point.images else None, "{:,.0f}"),
+        "of the aim": lambda point: _cell(point.aim and point.seconds and point.aim / point.seconds, "{:.2f} ×"),
         "GB/s": lambda point: _cell(point.rate(point.bytes * 1e-9), "{:.0f}"),
         "of the limit": lambda point: _cell(point.fraction, f"{{:.0%}} {point.bound}"),
     }
@@ -51,6 +56,13 @@ def _table(title: str, points: list[Point]) -> Table:
     for point in points:
         table.add_row(point.size, point.kind, point.target, *(columns[name](point) for name in shown), _exact(point))
     return table
+
+
+def _shares(points: list[Point]) -> Iterator[str]:
+    """Of each point of several layers, what each takes of the sum of them one by one."""
+    for point in points:
+        if len(shares := point.shares()) > 1:
+            yield f"{point.size}, {point.kind}: " + ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
 
 
 def _exact(point: Point) -> Text:

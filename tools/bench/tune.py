@@ -201,6 +201,7 @@ class Tuner:
             advance(f"{job.problem.size}, {job.problem.kind}: {candidate.text}")
             try:
                 executable = program()
+                assert isinstance(executable, Executable)  # networks are not tuned as a whole
                 operands = operands or self.bench.operands(job.problem, executable.plan)
                 outcomes.append(self._outcome(candidate, executable, operands))
             except FAULTS as error:
