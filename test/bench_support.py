@@ -6,20 +6,23 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.pack_spec import PackSpec
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
-from bitmlir.tools.bench.problems import Packing, Product
-from bitmlir.tools.bench.report import Instruction, Limits, Point, Report
+from bitmlir.tools.bench.networks import NetworkSpec
+from bitmlir.tools.bench.problems import Network, Packing, Product
+from bitmlir.tools.bench.report import Instruction, Limits, Part, Point, Report
 from bitmlir.tools.bench.timing import Timing
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def spec_of(problem: Mapping[str, Any]) -> MatmulSpec | GroupedSpec | SearchSpec:
-    """The product or search that reports and tuning tables describe so (`Problem.to_json`)."""
-    kind = {"product": MatmulSpec, "grouped product": GroupedSpec, "search": SearchSpec}[problem["kind"]]
+def spec_of(problem: Mapping[str, Any]) -> MatmulSpec | GroupedSpec | Conv2dSpec | SearchSpec:
+    """The product, convolution or search that reports and tuning tables describe so (`Problem.to_json`)."""
+    kinds = {"product": MatmulSpec, "grouped product": GroupedSpec, "search": SearchSpec, "convolution": Conv2dSpec}
+    kind = kinds[problem["kind"]]
     names = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in problem.items() if name in names})
 
@@ -52,3 +55,23 @@ def example_report(**changes: object) -> Report:
     device, tools = {"name": "NVIDIA H200", "driver": "580"}, {"date": "2026-11-21T12:00:00"}
     report = Report(device, tools, {"before": {"sm_mhz": 345.0}}, limits, (point, unmeasured), ("no torch",))
     return dataclasses.replace(report, **changes)
+
+
+def example_networks() -> tuple[Point, Point]:
+    """A network for latency, with rivals, and one for throughput, whose aim is missed."""
+    few, many = (Network(spec) for spec in (NetworkSpec("alexnet", 1, 8), NetworkSpec("vgg16", 2, 512)))
+
+    def point(network: Network, **more: Any) -> Point:
+        names = {"size": network.size, "kind": network.kind, "problem": network.to_json()}
+        work = {"images": network.spec.batch, "operations": 10**9, "bit_operations": 10**10, "bytes": 10**6}
+        return Point("networks", target="sm_90a", exact=True, floor={"unit": 1e-6}, **names, **work, **more)
+
+    first = point(
+        few,
+        timing=Timing((2e-4,), 5),
+        parts=(Part("conv1", "k1", 3e-5), Part("pool", "k2", 1e-5), Part("conv1", "k3", 6e-5)),
+        rivals={"fp16 compiled": Timing((6e-4,), 5)},
+        quoted={"TCBNN": 1e-3},
+        aim=3e-4,
+    )
+    return first, point(many, timing=Timing((1e-2,), 1), aim=512 / 60e3)

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from bench_support import PNG, example_report
+from bench_support import PNG, example_networks, example_report
 
 from bitmlir.dialects.errors import InputError
 from bitmlir.tools.bench import plot
@@ -51,6 +51,22 @@ def test_each_point_is_drawn_where_its_limit_is(monkeypatch: pytest.MonkeyPatch)
     assert [label.get_text() for label in launches.get_xticklabels()] == ["short"]
     legend = [text.get_text() for text in launches.get_legend().get_texts()]
     assert legend == ["u2 × bipolar → i32, sm_90a", "u2 × bipolar → i32, Another, quoted"]
+
+
+def test_networks_are_bars_beside_those_of_rivals_and_aims(monkeypatch: pytest.MonkeyPatch) -> None:
+    (panel,) = drawn(example_report(points=example_networks()), monkeypatch).axes
+    assert [label.get_text() for label in panel.get_xticklabels()] == [
+        "alexnet, batch 8, w1a1",
+        "vgg16, batch 512, w1a2",
+    ]
+    labels = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert labels == ["aim", "bitmlir", "torch fp16 compiled", "TCBNN, quoted"]
+    heights = [[bar.get_height() for bar in bars] for bars in panel.containers]
+    assert heights == [
+        [pytest.approx(8 / 2e-4), pytest.approx(512 / 1e-2)],
+        [pytest.approx(8 / 6e-4)],
+        [pytest.approx(8 / 1e-3)],
+    ]
 
 
 def test_labels_of_many_points_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,28 @@ def plot(source: str, picture_file: str) -> int:
     return OK
 
 
+@command.command("table")
+@click.argument("sources", metavar="FILE.json...", nargs=-1, required=True)
+@click.option("--into", "page", metavar="FILE.md", help="Put the tables into this page, for those that it has.")
+def table(sources: tuple[str, ...], page: str | None) -> int:
+    """Print what 'run --json' wrote, of one run or several, as tables in Markdown.
+
+    \b
+        bitmlir-bench table all.json --into docs/performance.md
+
+    The page needs two lines that the tables come between; without them '--into' says which.
+    """
+    from bitmlir.tools.bench.markdown import inserted, markdown
+    from bitmlir.tools.bench.report import Report
+
+    tables = "\n".join(markdown(Report.from_json(read_input(source), source)) for source in sources)
+    if page is None:
+        write_output("-", tables)
+    else:
+        write_output(page, inserted(read_input(page), tables, page))
+    return OK
+
+
 def _require_apart(*files: str | None) -> None:
     """None of them may take the place of another."""
     paths = [os.path.realpath(file) for file in files if file not in (None, "-")]

@@ -1,7 +1,8 @@
 """A report as a picture. The only module that needs matplotlib.
 
 Each point stands where the limit is that binds it: in a roofline those that the matrix unit or the memory binds, beside
-it those that take hardly longer than a launch. Weights from memory and packing have a panel of their own.
+it those that take hardly longer than a launch. Weights from memory and packing have a panel of their own, and networks,
+which are bars beside those of other libraries.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ def picture(report: Report) -> bytes:
     Raises:
         InputError: no point of the report was measured.
     """
-    measured = [point for point in report.points if point.timing]
+    networks = [point for point in report.points if point.timing and point.images]
+    measured = [point for point in report.points if point.timing and not point.images]
     roofline = [point for point in measured if point.bit_operations and point.bound != "launch"]
     choices: list[tuple[int, Draw, list[Point]]] = [  # column, what draws, what is drawn
         (0, _draw_roofline, roofline),
         (1, _draw_traffic, [point for point in measured if _is_rotated(point) or not point.bit_operations]),
         (1, _draw_short, [point for point in measured if point.bit_operations and point.bound == "launch"]),
+        (0 if not roofline else 1, _draw_networks, networks),
     ]
     panels = {str(number): choice for number, choice in enumerate(choices) if choice[2]}
     if not panels:
@@ -285,3 +288,38 @@ def _draw_short(panel: Any, points: Sequence[Point], limits: Limits) -> None:
     panel.set_ylim(0, panel.get_ylim()[1] * 1.3)  # the legend is above the points
     panel.grid(visible=True, linewidth=0.4, alpha=0.5)
     panel.legend(fontsize=_SMALL, ncols=3, loc="upper left")
+
+
+# --- networks -------------------------------------------------------------------------------------
+
+
+def _draw_networks(panel: Any, points: Sequence[Point], limits: Limits) -> None:
+    """Images a second of each network, a bar for us and for each rival; a mark where the aim is."""
+    del limits  # of which the launches of a network have each their own
+    theirs = dict.fromkeys(name for point in points for name in (*point.rivals, *point.quoted))
+    names = ["bitmlir", *theirs]
+    width = _DODGE * 6 / len(names)
+    for number, name in enumerate(names):
+        bars = [(at, _images_by(point, name)) for at, point in enumerate(points)]
+        bars = [(at + (number - (len(names) - 1) / 2) * width, height) for at, height in bars if height]
+        known = f"torch {name}" if any(name in point.rivals for point in points) else name
+        label = f"{known}, quoted" if any(name in point.quoted for point in points) else known
+        panel.bar(*zip(*bars, strict=True), width=width, label=label, color=f"C{number % 10}")
+    aims = [(at, point.images / point.aim) for at, point in enumerate(points) if point.aim]
+    if aims:
+        panel.plot(*zip(*aims, strict=True), linestyle="none", marker="_", markersize=16, color="black", label="aim")
+    panel.set_yscale("log")
+    panel.set_title("Whole networks, from bytes to logits", fontsize=10)
+    panel.set_ylabel("images a second")
+    labels = [f"{point.size}, {point.kind}" for point in points]
+    panel.set_xticks(range(len(points)), labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=_SMALL)
+    panel.set_ylim(panel.get_ylim()[0], panel.get_ylim()[1] * 8)  # the legend is above the bars
+    panel.grid(visible=True, axis="y", linewidth=0.4, alpha=0.5)
+    panel.legend(fontsize=_SMALL, ncols=3, loc="upper left")
+
+
+def _images_by(point: Point, name: str) -> float | None:
+    """Images a second that a rival does, or we."""
+    faster = 1.0 if name == "bitmlir" else point.times_faster(name)
+    rate = point.rate(point.images)
+    return rate / faster if rate and faster else None
