@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -93,6 +93,7 @@ def workload_of(problem: ProductProblem) -> Workload:
         sparse=op.lhs_tiles is not None or op.rhs_tiles is not None,
         batch=problem.batch,
         groups=problem.groups or 0,
+        window=() if problem.window is None else (*astuple(problem.window.rows), *astuple(problem.window.columns)),
     )
 
 

@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from bitmlir.dialects.layout import LARGEST_SIZE
+from bitmlir.dialects.window import Axis
 
 __all__ = ["KINDS", "Workload"]
 
 KINDS = ("matmul", "search", "conv2d")
+
+_WINDOW_FIELDS = 2 * len(fields(Axis))
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Workload:
         sparse: whether an operand has a bitmap of its tiles.
         batch: so many such products at once.
         groups: rows of lhs are in so many groups, each with a rhs of its own; 0 for one rhs.
+        window: of a convolution that gathers patches itself, the axes down and across, the fields of each in order
+            (see `bitmlir.dialects.window.Axis`).
     """
 
     target: str
@@ -46,6 +51,7 @@ class Workload:
     sparse: bool = False
     batch: int = 1
     groups: int = 0
+    window: tuple[int, ...] = ()
 
     @property
     def pairs(self) -> int:
@@ -87,7 +93,7 @@ class Workload:
         Raises:
             TypeError, ValueError, KeyError: a field is unknown, missing, not of its type, or a size that none can have.
         """
-        work = cls(**{**values, "chains": tuple(values["chains"])})
+        work = cls(**{**values, "chains": tuple(values["chains"]), "window": tuple(values.get("window", ()))})
         for field in fields(cls):
             value = getattr(work, field.name)
             if field.type in ("int", "str", "bool") and type(value).__name__ != field.type:
@@ -96,6 +102,10 @@ class Workload:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, but is {work.kind!r}")
         if (work.kind == "search") != work.out.startswith("best"):
             raise ValueError(f"a {work.kind} has no result {work.out!r}: those of searches are best1, best2, …")
+        if len(work.window) != (_WINDOW_FIELDS if work.kind == "conv2d" else 0):
+            raise ValueError(f"the window of a {work.kind} cannot be {work.window}")
+        if not all(type(number) is int and 0 <= number <= LARGEST_SIZE for number in work.window):
+            raise ValueError(f"a window holds whole numbers from 0 to {LARGEST_SIZE}, but is {work.window}")
         sizes = (work.m, work.n, work.k, work.lhs_planes, work.rhs_planes, work.batch, *work.chains)
         if not all(type(size) is int and 1 <= size <= LARGEST_SIZE for size in sizes):
             raise ValueError(f"sizes must be whole numbers from 1 to {LARGEST_SIZE}, but are {sizes}")

@@ -10,15 +10,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlir import ir
 
 from bitmlir import compiler, nn
+from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
+from bitmlir.lowering.choose_tiles import plane_products
+from bitmlir.lowering.cost import workload_of
+from bitmlir.lowering.gpu.product import ProductProblem
+from bitmlir.lowering.pipeline import run_pipeline
 from bitmlir.lowering.targets import get_target
+from bitmlir.lowering.workload import Workload
 from bitmlir.nn import zoo
 from bitmlir.runtime.plan import Launch, Memset, Plan, TensorMap
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import measure, networks
 from bitmlir.tools.bench.aims import AIMS, aim_of
+from bitmlir.tools.bench.network_layers import layer_problems, layers_as_problems
 from bitmlir.tools.bench.networks import CompiledNetwork, NetworkSpec, Node, compile_network, layers_of_steps, nodes_of
 from bitmlir.tools.bench.problems import Network, Product
 from bitmlir.tools.bench.published import small_convolution
@@ -26,7 +34,9 @@ from bitmlir.tools.bench.report import Limits
 from bitmlir.tools.bench.suites import SUITES
 from bitmlir.tools.bench.timing import Timing
 from bitmlir.tools.bench.torch_networks import float_network
+from bitmlir.tools.bench.tune import candidates
 
+HOPPER = get_target("sm_90a")
 MLP = NetworkSpec("mnist-mlp", 1, 5)
 
 
@@ -118,6 +128,7 @@ class Sum:
 
     sources: tuple[Any, ...]
     shape: tuple[int, ...] = (4, 4, 2)
+    codes: None = None
 
 
 def test_layers_come_once_and_after_their_sources() -> None:
@@ -161,6 +172,48 @@ def launch(kernel: str, *arguments: str | TensorMap) -> Launch:
 
 def plan(steps: tuple[Launch | Memset, ...]) -> Plan:
     return Plan("network", "sm_90a", (), (), (), steps)
+
+
+# --- tuning ---------------------------------------------------------------------------------------
+
+
+def workloads(text: str) -> set[Workload]:
+    """Of the products in a module for a Hopper GPU."""
+    context = ir.Context()
+    with context, ir.Location.unknown():
+        bit.load(context)
+        module = compiler.build_module(text)
+        run_pipeline(module, "bit-decompose{target=sm_90a}")
+        return {workload_of(ProductProblem(op, HOPPER)) for op in plane_products(module.operation)}
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+@pytest.mark.parametrize("name", ["mnist-mlp", "cifar10-vgg"])
+def test_tables_know_the_products_of_a_network_by_its_layers(name: str, bits: int) -> None:
+    output = zoo.network(name, zoo.RandomParameters(0), bits)
+    text = nn.compile(output, 8, "sm_90a").executable.emit("bit")
+    problems = layer_problems(nodes_of(output), 8)
+    assert {candidates(problem.spec, HOPPER)[0] for problem in problems} == workloads(str(text))
+    assert problems == layers_as_problems(NetworkSpec(name, bits, 8))
+
+
+def test_layers_whose_sums_are_used_otherwise_are_left_out() -> None:
+    nodes = (
+        Node("Input", (), (8,), codes="u8"),
+        Node("Linear", (0,), (4,), (4, 8), encoding="bipolar"),
+        Node("Sign", (1,), (4,), codes="bipolar"),
+        Node("Linear", (2,), (5,), (5, 4), encoding="i2"),
+        Node("Linear", (2,), (5,), (5, 4), encoding="i2"),
+        Node("Add", (3, 4), (5,)),
+        Node("Linear", (2,), (6,), (6, 4), encoding="i2"),
+        Node("Linear", (2,), (7,), (7, 4), encoding="i2"),
+        Node("Sign", (7,), (7,), codes="bipolar"),
+        Node("BatchNorm", (7,), (7,)),
+    )
+    assert layer_problems(nodes, 3) == [
+        Product(MatmulSpec(3, 4, 8, "u8", "bipolar", "bit")),
+        Product(MatmulSpec(3, 6, 4, "bipolar", "i2")),
+    ]
 
 
 # --- rivals ---------------------------------------------------------------------------------------

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bench_support import spec_of
 from mlir import ir
 
+from bitmlir import compiler
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.errors import DeviceError, InputError
 from bitmlir.lowering.targets import get_target
 from bitmlir.lowering.tuning_table import TuningTable
@@ -18,7 +22,7 @@ from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import ahead, cli, machine, measure, tune
 from bitmlir.tools.bench.oracle import Verdict
-from bitmlir.tools.bench.problems import Product, Search
+from bitmlir.tools.bench.problems import Convolution, Product, Search
 from bitmlir.tools.bench.timing import Timing
 
 SPEC = MatmulSpec(130, 200, 300, "bipolar", "u2")
@@ -100,6 +104,34 @@ def test_searches_have_tiles_to_choose_too() -> None:
     assert tune.summary(result).startswith("20×300×100, bipolar × bipolar → best 3 by dot, sm_90a: 1 µs with")
 
 
+def test_convolutions_are_known_by_their_window_and_compiled_by_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Conv2dSpec(2, 9, 8, 64, 40, "bipolar", "bipolar", "bit", stride=2, padding=1)
+    tuner = tune.Tuner(FakeBench(), 3)  # type: ignore[arg-type]
+    (result,) = tuner.run(tuner.jobs([Convolution(spec)]), lambda _: None)
+    assert not result.is_wrong
+    assert result.entry is not None
+    assert result.entry.workload.kind == "conv2d"
+    assert result.entry.workload.window == (9, 3, 2, 1, 1, 1, 8, 3, 2, 1, 1, 1)
+    assert spec_of(json.loads(json.dumps(result.entry.details["problem"]))) == spec
+    table = tune.table_for({"name": "a card"}, None, "t").merged([result.entry])
+    table.save(tmp_path / "t.json")
+    assert TuningTable.load(tmp_path / "t.json").find(result.entry.workload) is not None
+    monkeypatch.setenv("BITMLIR_TUNING", str(tmp_path / "t.json"))
+    sources = [
+        [
+            launch.tile_source
+            for launch in compiler.compile(each, "sm_90a", cached=False).explain().launches
+            if launch.tile
+        ]
+        for each in (spec, replace(spec, stride=1))
+    ]
+    assert [len(each) for each in sources] == [1, 1]
+    assert (sources[0][0] or "").startswith("tuned: t.json")
+    assert not (sources[1][0] or "").startswith("tuned")
+
+
 def test_two_thirds_of_what_is_selected_are_different_shapes() -> None:
     _, ranked = tune.candidates(MatmulSpec(8192, 8192, 8192, "bipolar", "bipolar"), HOPPER)
     chosen = tune.select(ranked, 12)
@@ -143,8 +175,8 @@ def test_a_tile_with_a_wrong_result_is_reported_and_never_kept() -> None:
 
 def test_a_tile_that_does_not_compile_is_reported_and_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     first = tune.select(tune.candidates(SPEC, HOPPER)[1], 3)[0]
-    bundle = ahead._bundle
-    monkeypatch.setattr(ahead, "_bundle", lambda work, c: "no" if work.tile == first.text else bundle(work, c))
+    compiled = ahead._compiled
+    monkeypatch.setattr(ahead, "_compiled", lambda work, c: "no" if work.tile == first.text else compiled(work, c))
     result = tuned(FakeBench())
     assert [outcome.fault for outcome in result.outcomes] == ["no", None, None]
     assert result.is_wrong
@@ -240,7 +272,7 @@ def test_suites_without_tiles_are_wrong_usage_and_leave_no_table(
     monkeypatch.setattr(cli, "_gpu", lambda _: SimpleNamespace(name="a GPU"))
     table = tmp_path / "table.json"
     assert cli.main(["tune", "pack", "--target", "sm_90a", "--table", str(table)]) == 2
-    assert "pack: packing has no tiles to choose; name suites of products or searches" in capsys.readouterr().err
+    assert "pack: packing has no tiles to choose; name suites of products or convolutions" in capsys.readouterr().err
     assert not table.exists()
 
 

@@ -142,6 +142,12 @@ def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, change: dict
         {"workload": {**WORK.to_json(), "chains": [2**40]}},
         {"workload": {**WORK.to_json(), "reads": -1}},
         {"workload": {**WORK.to_json(), "groups": 10**30}},
+        {"workload": {**WORK.to_json(), "window": [1] * 12}},
+        {"workload": {**WORK.to_json(), "window": 3}},
+        {"workload": {**WORK.to_json(), "kind": "conv2d"}},
+        {"workload": {**WORK.to_json(), "kind": "conv2d", "window": [1] * 11}},
+        {"workload": {**WORK.to_json(), "kind": "conv2d", "window": [1] * 11 + [-1]}},
+        {"workload": {**WORK.to_json(), "kind": "conv2d", "window": [1] * 11 + ["1"]}},
     ],
 )
 def test_an_entry_that_is_none_is_left_out_with_one_line_in_the_log(

@@ -22,7 +22,7 @@ import click
 from bitmlir.dialects.errors import DeviceError, InputError
 from bitmlir.lowering.targets import Target, get_target
 from bitmlir.tools.bench.options import SUITE_LIST, Request, request_options
-from bitmlir.tools.bench.problems import Product, Search
+from bitmlir.tools.bench.problems import Convolution, Network, Packing, Product, Search
 from bitmlir.tools.cli import (
     BAD_INPUT,
     INTERRUPTED,
@@ -135,22 +135,24 @@ def run(
     "--table", "table_file", metavar="FILE", help="The table to add to; if not given, your own one in the cache folder."
 )
 def tune(request: Request, *, top: int, table_file: str | None) -> int:
-    """Find the fastest tiles for the products and searches of suites, or for products of given sizes and encodings.
+    """Find the fastest tiles for the products, convolutions and searches of suites, for the layers of networks, or for
+    products of given sizes and encodings.
 
     \b
         bitmlir-bench tune square deep
+        bitmlir-bench tune networks --only resnet18
         bitmlir-bench tune -m 16 -n 8192 -k 8192 --lhs u8 --rhs bipolar --rhs i2 --rotate --top 20
 
-    Of each product the tiles that the cost model expects most of are compiled, checked and timed. The fastest goes into
+    Of each of them the tiles that the cost model expects most of are compiled, checked and timed. The fastest goes into
     a table, with all timings, the device, its clocks and the tools; what the table had for other products stays.
     Compiling looks into the table that BITMLIR_TUNING names, into your own and into bitmlir's, in this order.
     """
     if request.target == "cpu":
         raise click.UsageError("--target: tiles are for GPU kernels, but the target is 'cpu'")
-    problems = [p for suite in request.suites for p in suite.problems if isinstance(p, (Product, Search))]
+    problems = [p for suite in request.suites for p in suite.problems if not isinstance(p, Packing)]
     if not problems:
         names = ", ".join(suite.name for suite in request.suites)
-        raise click.UsageError(f"{names}: packing has no tiles to choose; name suites of products or searches")
+        raise click.UsageError(f"{names}: packing has no tiles to choose; name suites of products or convolutions")
     _require("rich", "the progress bar")
     device = _gpu("tiles are measured on the GPU that they are for")
     return _tuned(request, problems, device, top, table_file)
@@ -312,13 +314,18 @@ def _measured(
 
 
 def _tuned(
-    request: Request, problems: Sequence[Product | Search], device: Device, top: int, table_file: str | None
+    request: Request,
+    problems: Sequence[Product | Convolution | Network | Search],
+    device: Device,
+    top: int,
+    table_file: str | None,
 ) -> int:
     """Tune and write the table; a line on standard output for each product."""
     from bitmlir.compiler import resolve_target
     from bitmlir.lowering.tuning_table import TuningTable
     from bitmlir.tools.bench.machine import describe_device
     from bitmlir.tools.bench.measure import Bench
+    from bitmlir.tools.bench.network_layers import layers_as_problems
     from bitmlir.tools.bench.report import Limits
     from bitmlir.tools.bench.rivals import find_torch
     from bitmlir.tools.bench.tune import Tuner, summary, table_for
@@ -332,7 +339,8 @@ def _tuned(
     torch, _ = find_torch()
     bench = Bench(target, device, torch, Limits(), request.repeats, request.seed, cached=request.cached, rivals=False)
     tuner, code = Tuner(bench, top), OK
-    jobs = tuner.jobs(problems)
+    parts = [layers_as_problems(p.spec) if isinstance(p, Network) else [p] for p in problems]
+    jobs = tuner.jobs(itertools.chain.from_iterable(parts))
     with _progress(sum(len(job.candidates) for job in jobs)) as advance:
         for result in tuner.run(jobs, advance):
             if result.entry is not None:

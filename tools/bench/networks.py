@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitmlir.dialects.encoding import Encoding
 from bitmlir.executable import Executable
 from bitmlir.runtime.plan import Memset, Plan, Step
 
@@ -46,8 +45,8 @@ class Node:
     Attributes:
         kind: the name of its class.
         sources: numbers of the nodes whose numbers it takes.
-        shape: of what it yields, without the batch.
-        weights: the shape of its weights, if it has any.
+        shape: of what it yields, without the batch. codes: in which encoding; none for sums and real numbers.
+        weights: the shape of its weights, if it has any. encoding: of these.
         planes: products of bit planes that make up one of its products.
         fields: what else it was made with, such as its stride.
     """
@@ -57,6 +56,8 @@ class Node:
     shape: tuple[int, ...]
     weights: tuple[int, ...] = ()
     planes: int = 0
+    codes: str = ""
+    encoding: str = ""
     fields: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -173,10 +174,11 @@ def _sources(layer: Any) -> tuple[Layer, ...]:
 def _node(layer: Any, sources: tuple[int, ...]) -> Node:
     kind = type(layer).__name__
     known = tuple((name, getattr(layer, name)) for name in _ATTRIBUTES if hasattr(layer, name))
+    codes = str(layer.codes or "")
     if kind not in _PRODUCTS:
-        return Node(kind, sources, layer.shape, fields=known)
-    planes = layer.source.codes.bits * Encoding.parse(layer.encoding).bits
-    return Node(kind, sources, layer.shape, layer.weights.shape, planes, known)
+        return Node(kind, sources, layer.shape, codes=codes, fields=known)
+    planes = layer.source.codes.bits * layer.encoding.bits
+    return Node(kind, sources, layer.shape, layer.weights.shape, planes, codes, str(layer.encoding), known)
 
 
 # --- which launch is of which layer ---------------------------------------------------------------

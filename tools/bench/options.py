@@ -6,14 +6,14 @@ import difflib
 import functools
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
 from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.spec import MatmulSpec
-from bitmlir.tools.bench.problems import Product
+from bitmlir.tools.bench.problems import Problem, Product
 from bitmlir.tools.bench.suites import ALL, SUITES, Suite, suites_named
 from bitmlir.tools.cli import as_target
 
@@ -56,6 +56,9 @@ _OPTIONS = (
     _encoding("--lhs", help="Such as u1 to u8, i2 to i8, bipolar, ternary."),
     _encoding("--rhs", help="The same for the other operand, the weights."),
     click.option("--out", metavar="RESULT", multiple=True, help="Such as i32, f16, bit, u4; i32 if not given."),
+    click.option(
+        "--only", metavar="TEXT", multiple=True, help="Of suites, problems whose size and kind hold one of these texts."
+    ),
     click.option("--rotate", is_flag=True, help="Let copies of rhs take turns, so that it comes from memory."),
     click.option(
         "--target", default="auto", metavar="NAME", callback=as_target, help="cpu, a chip, or auto: what the GPU has."
@@ -73,6 +76,7 @@ def request_options(command: Callable[..., int]) -> Callable[..., int]:
     def with_request(
         *,
         suites: tuple[str, ...],
+        only: tuple[str, ...],
         rotate: bool,
         target: str,
         repeat: int,
@@ -83,10 +87,25 @@ def request_options(command: Callable[..., int]) -> Callable[..., int]:
         sweep = {name: others.pop(name) for name in ("m", "n", "k", "lhs", "rhs", "out")}
         if suites and any(sweep.values()):
             raise click.UsageError("name suites, or give sizes and encodings, but not both")
-        chosen = suites_named(suites) if suites else [_sweep(sweep, rotate)]
+        if only and not suites:
+            raise click.UsageError("--only chooses from suites: name some")
+        chosen = _only(suites_named(suites), only) if suites else [_sweep(sweep, rotate)]
         return command(Request(chosen, target, repeat, seed, not no_cache), **others)
 
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), with_request)
+
+
+def _only(suites: list[Suite], texts: tuple[str, ...]) -> list[Suite]:
+    """The problems of suites whose names for people hold one of these texts; all of them if there are none."""
+
+    def is_meant(problem: Problem) -> bool:
+        return not texts or any(text in f"{problem.size}, {problem.kind}" for text in texts)
+
+    chosen = [replace(suite, problems=tuple(filter(is_meant, suite.problems))) for suite in suites]
+    if not any(suite.problems for suite in chosen):
+        names = ", ".join(suite.name for suite in suites)
+        raise click.UsageError(f"--only: no problem of {names} holds {' or '.join(map(repr, texts))}")
+    return chosen
 
 
 def _sweep(sweep: dict[str, tuple[Any, ...]], rotate: bool) -> Suite:

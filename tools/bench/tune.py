@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from bitmlir import compiler
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects.errors import InputError
 from bitmlir.executable import Executable
 from bitmlir.grouped_spec import GroupedSpec
@@ -20,10 +21,13 @@ from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench.ahead import Compiled, Work, compiled_ahead
 from bitmlir.tools.bench.machine import read_clocks, tool_versions
 from bitmlir.tools.bench.measure import FAULTS, Bench, Operands, fault_text, target_for
-from bitmlir.tools.bench.problems import Product, Search
+from bitmlir.tools.bench.problems import Convolution, Product, Search
 from bitmlir.tools.bench.timing import Timing
 
-__all__ = ["Candidate", "Job", "Outcome", "Result", "Tuner", "candidates", "select", "summary", "table_for"]
+__all__ = ["Candidate", "Job", "Outcome", "Result", "Tunable", "Tuner", "candidates", "select", "summary", "table_for"]
+
+Tunable = Product | Convolution | Search
+"""Problems whose kernels have tiles to choose."""
 
 _ORDER = ("stages", "band")  # what tiles of one shape differ in
 
@@ -57,8 +61,11 @@ class Outcome:
         return known | ({"fault": self.fault} if self.fault else {})
 
 
-def candidates(spec: MatmulSpec | GroupedSpec | SearchSpec, target: Target) -> tuple[Workload, list[Candidate]]:
-    """The workload of a product or search, and all tiles that are legal for it, those expected to be fastest first."""
+def candidates(
+    spec: MatmulSpec | GroupedSpec | Conv2dSpec | SearchSpec, target: Target
+) -> tuple[Workload, list[Candidate]]:
+    """The workload of a product, convolution or search, and all tiles that are legal for it, those expected to be
+    fastest first."""
     from mlir import ir
 
     from bitmlir.dialects import bit
@@ -116,7 +123,7 @@ def table_for(device: dict[str, Any], existing: TuningTable | None, name: str) -
 class Job:
     """A problem with the tiles to measure; without any if there is a fault."""
 
-    problem: Product | Search
+    problem: Tunable
     target: Target
     workload: Workload | None
     candidates: list[Candidate]
@@ -172,12 +179,12 @@ class Tuner:
     bench: Bench
     top: int
 
-    def jobs(self, problems: Iterable[Product | Search]) -> list[Job]:
+    def jobs(self, problems: Iterable[Tunable]) -> list[Job]:
         """What is to be measured, each problem once."""
         distinct = {(target_for(p, self.bench.target), p.spec): p for p in problems}
         return [self._job(problem, target) for (target, _), problem in distinct.items()]
 
-    def _job(self, problem: Product | Search, target: Target) -> Job:
+    def _job(self, problem: Tunable, target: Target) -> Job:
         from mlir import ir
 
         try:
