@@ -51,6 +51,13 @@ def test_the_smoke_suite_is_exact_and_every_limit_is_measured(tmp_path: Path) ->
     assert all(limit.exact for limit in report.limits.instructions.values())
     assert report.limits.copy_bytes_per_second
     assert report.limits.launch_seconds
+    (network,) = (point for point in report.points if point.images)
+    assert list(network.shares()) == ["pack", "linear1", "linear2", "linear3", "linear4"]
+    torch, _ = find_torch()
+    measured = {
+        name for point in report.points if point.problem["kind"] in ("convolution", "network") for name in point.rivals
+    }
+    assert measured >= ({"fp16"} if torch else set())
     rotated = [point for point in report.points if point.problem.get("rotated")]
     assert rotated
     assert all(point.copies * point.bytes >= 3 * report.device["l2_bytes"] for point in rotated)

@@ -22,7 +22,7 @@ from bitmlir.lowering.pipeline import run_pipeline
 from bitmlir.lowering.targets import get_target
 from bitmlir.lowering.workload import Workload
 from bitmlir.nn import zoo
-from bitmlir.runtime.plan import Launch, Memset, Plan, TensorMap
+from bitmlir.runtime.plan import Launch, Memset, Plan, TensorMap, Value
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import measure, networks
 from bitmlir.tools.bench.aims import AIMS, aim_of
@@ -156,9 +156,11 @@ def test_what_prepares_a_product_is_part_of_its_layer() -> None:
         launch("plane_matmul_6", "weights5.planes"),
         launch("zero_7_0", "scratch.9"),
     )
-    nodes = [Node("Conv2d", (), (4, 4, 2), (2, 3, 3, 2))] * 2 + [Node("Linear", (), (10,), (10, 32))]
-    layers = ["conv1", "pool", *["conv2"] * 5, "avg_pool", "linear3", "the end"]
-    assert layers_of_steps(plan(steps), nodes) == layers
+    weights = {"weights1": (2, 1, 1, 18), "weights3": (4, 3, 3, 2), "weights5": (10, 4, 4, 4)}
+    shapes = [("Conv2d", (2, 3, 3, 2)), ("Linear", (10, 64)), ("Conv2d", (4, 3, 3, 2))]  # as if the network forked
+    nodes = [Node(kind, (), (1, 1, shape[0]), shape) for kind, shape in shapes]
+    layers = ["conv1", "pool", *["conv3"] * 5, "avg_pool", "linear2", "the end"]
+    assert layers_of_steps(plan(steps, weights), nodes) == layers
 
 
 def test_the_launches_of_a_convolution_are_told_by_what_they_do() -> None:
@@ -170,8 +172,9 @@ def launch(kernel: str, *arguments: str | TensorMap) -> Launch:
     return Launch(kernel, (1, 1, 1), (32, 1, 1), 0, arguments)
 
 
-def plan(steps: tuple[Launch | Memset, ...]) -> Plan:
-    return Plan("network", "sm_90a", (), (), (), steps)
+def plan(steps: tuple[Launch | Memset, ...], weights: dict[str, tuple[int, ...]]) -> Plan:
+    arguments = tuple(Value(name, "packed", shape, {}, encoding="bipolar") for name, shape in weights.items())
+    return Plan("network", "sm_90a", arguments, (), (), steps)
 
 
 # --- tuning ---------------------------------------------------------------------------------------

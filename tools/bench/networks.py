@@ -194,25 +194,34 @@ def layers_of_steps(plan: Plan, nodes: Sequence[Node] = ()) -> list[str]:
 
     nodes: of the network.
     """
-    kinds = {"Conv2d": "conv", "Linear": "linear"}
-    names = [f"{kinds[node.kind]}{number}" for number, node in enumerate(_weighted(nodes), 1)]
-    numbered = sorted({int(match[1]) for step in plan.steps for match in _constants(step)})
-    by_constant = dict(zip(numbered, names, strict=False))
+    names = _names_of_constants(plan, nodes)
     layers: list[str] = []
     following = "the end"
     for step in reversed(plan.steps):
         found = [int(match[1]) for match in _constants(step)]
         name = _kernel(step)
-        if found and found[0] in by_constant:
-            following = by_constant[found[0]]
+        if found and found[0] in names:
+            following = names[found[0]]
         elif not _PREPARES.fullmatch(name):
             following = name
         layers.append(following)
     return layers[::-1]
 
 
-def _weighted(nodes: Sequence[Node]) -> list[Node]:
-    return [node for node in nodes if node.weights]
+def _names_of_constants(plan: Plan, nodes: Sequence[Node]) -> dict[int, str]:
+    """The layer whose weights each argument `weights<number>` is: the first left of as many filters and as many taps,
+    since programs need not have layers in the order of a network that forks."""
+    kinds = {"Conv2d": "conv", "Linear": "linear"}
+    weighted = [node for node in nodes if node.weights]
+    left = {f"{kinds[node.kind]}{number}": node.weights for number, node in enumerate(weighted, 1)}
+    arguments = {int(found[1]): v.shape for v in plan.arguments if (found := _CONSTANT.match(f"{v.name}."))}
+    names = {}
+    for number, (filters, *taps) in sorted(arguments.items()):
+        fitting = [name for name, (o, *k) in left.items() if (o, math.prod(k)) == (filters, math.prod(taps))]
+        if fitting:
+            names[number] = fitting[0]
+            del left[fitting[0]]
+    return names
 
 
 def _constants(step: Step) -> Iterator[re.Match[str]]:

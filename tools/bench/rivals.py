@@ -117,14 +117,19 @@ def network_timings(torch: Any, device: Device, nodes: Sequence[Node], batch: in
 
     What torch cannot do is left out with a warning.
     """
+
+    def plain() -> Any:
+        return float_network(torch, nodes, torch.float16).cuda()
+
+    def compiled() -> Any:
+        torch.compiler.reset()  # what it remembers of other networks would count against this one
+        return torch.compile(plain(), fullgraph=True, dynamic=False)
+
     timings = {}
-    model = float_network(torch, nodes, torch.float16).cuda()
-    images = torch.randint(0, 256, (batch, *nodes[0].shape), dtype=torch.uint8, device="cuda")
-    torch.compiler.reset()  # what it remembers of other networks would count against this one
-    ways = {"fp16": lambda: model, "fp16 compiled": lambda: torch.compile(model, fullgraph=True, dynamic=False)}
-    for name, way in ways.items():
+    for name, make in {"fp16": plain, "fp16 compiled": compiled}.items():
         try:
-            timings[name] = _torch_timing(torch, device, functools.partial(way(), images), repeats)
+            images = torch.randint(0, 256, (batch, *nodes[0].shape), dtype=torch.uint8, device="cuda")
+            timings[name] = _torch_timing(torch, device, functools.partial(make(), images), repeats)
         except Exception as error:  # of compilers that torch calls, any may come
             _logger.warning("%s leaves out a network: %s", name, str(error).partition("\n")[0])
         finally:
