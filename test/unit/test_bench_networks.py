@@ -8,11 +8,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import fake_driver
 import numpy as np
 import pytest
+from fake_driver import FakeDriver
 from mlir import ir
 
 from bitmlir import compiler, nn
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
 from bitmlir.lowering.choose_tiles import plane_products
@@ -22,13 +25,14 @@ from bitmlir.lowering.pipeline import run_pipeline
 from bitmlir.lowering.targets import get_target
 from bitmlir.lowering.workload import Workload
 from bitmlir.nn import zoo
+from bitmlir.runtime.driver import Device
 from bitmlir.runtime.plan import Launch, Memset, Plan, TensorMap, Value
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench import measure, networks
 from bitmlir.tools.bench.aims import AIMS, aim_of
 from bitmlir.tools.bench.network_layers import layer_problems, layers_as_problems
 from bitmlir.tools.bench.networks import CompiledNetwork, NetworkSpec, Node, compile_network, layers_of_steps, nodes_of
-from bitmlir.tools.bench.problems import Network, Product
+from bitmlir.tools.bench.problems import Convolution, Network, Product
 from bitmlir.tools.bench.published import small_convolution
 from bitmlir.tools.bench.report import Limits
 from bitmlir.tools.bench.suites import SUITES
@@ -164,8 +168,34 @@ def test_what_prepares_a_product_is_part_of_its_layer() -> None:
 
 
 def test_the_launches_of_a_convolution_are_told_by_what_they_do() -> None:
-    executable = compiler.compile(small_convolution(1, 128, "bipolar"), "sm_90a")
-    assert set(layers_of_steps(executable.plan)) == {"matmul"}
+    problem = Convolution(Conv2dSpec(3, 9, 8, 70, 40, "u2", "bipolar", "bit", stride=2, padding=1))
+    point = bench().measure("conv", problem, lambda: compiler.compile(problem.spec, "cpu"))
+    assert point.exact
+    assert list(point.shares()) == ["patches", "patch_sums", "matmul"]
+    assert [part.kernel for part in point.parts] == [launch["kernel"] for launch in point.launches]
+
+
+@functools.cache
+def mlp_for_hopper() -> CompiledNetwork:
+    return compile_network(MLP, "sm_90a", seed=3, cached=False)
+
+
+def test_on_a_gpu_the_whole_is_a_graph_and_each_launch_another(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = mlp_for_hopper()  # before the driver is made of Python
+    fake: FakeDriver = request.getfixturevalue("fake")
+    fake.cuStreamCreate = lambda _flags: fake._made("9")  # type: ignore[method-assign]
+    monkeypatch.setattr(fake_driver, "MEMORY", 1 << 30)
+    monkeypatch.setattr(measure, "read_clocks", lambda _device: {})
+    on_gpu = measure.Bench(HOPPER, Device.current(), None, Limits(), 1, 3, cached=False, rivals=True)
+    point = on_gpu.measure("networks", Network(MLP), lambda: network)
+    assert "must be" in (point.fault or "")  # this driver runs no kernel
+    assert point.timing == Timing((1.5e-3,), 1, 1.5e-3)
+    assert [part.kernel for part in point.parts] == [launch["kernel"] for launch in point.launches]
+    assert [part.seconds for part in point.parts] == [pytest.approx(1.5e-3 / 10)] * len(point.parts)
+    assert list(point.shares()) == ["pack", "linear1", "linear2", "linear3", "linear4"]
+    assert point.rivals == {}
 
 
 def launch(kernel: str, *arguments: str | TensorMap) -> Launch:

@@ -28,7 +28,7 @@ from bitmlir.tools.bench import oracle
 from bitmlir.tools.bench.ahead import Compiled
 from bitmlir.tools.bench.aims import aim_of
 from bitmlir.tools.bench.machine import l2_bytes, read_clocks
-from bitmlir.tools.bench.networks import CompiledNetwork, layers_of_steps, random_images
+from bitmlir.tools.bench.networks import CompiledNetwork, kernel_name, layers_of_steps, random_images
 from bitmlir.tools.bench.operands import random_operands, random_packed
 from bitmlir.tools.bench.oracle import Verdict
 from bitmlir.tools.bench.problems import Convolution, Network, Problem
@@ -227,7 +227,7 @@ class Bench:
         if not isinstance(problem, (Network, Convolution)):
             return ()
         steps = call.steps()
-        layers = layers_of_steps(call.plan, network.nodes if network else ())
+        layers = layers_of_steps(call.plan, network.nodes) if network else [kernel_name(step) for step, _ in steps]
         return tuple(
             Part(layer, getattr(step, "kernel", "memset"), statistics.median(alone.time(_PART_REPEATS)))
             for layer, (step, alone) in zip(layers, steps, strict=True)

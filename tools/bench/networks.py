@@ -20,7 +20,16 @@ from bitmlir.runtime.plan import Memset, Plan, Step
 if TYPE_CHECKING:
     from bitmlir.nn import Layer
 
-__all__ = ["CompiledNetwork", "NetworkSpec", "Node", "compile_network", "layers_of_steps", "nodes_of", "random_images"]
+__all__ = [
+    "CompiledNetwork",
+    "NetworkSpec",
+    "Node",
+    "compile_network",
+    "kernel_name",
+    "layers_of_steps",
+    "nodes_of",
+    "random_images",
+]
 
 _REFERENCE_OPERATIONS = 2e10  # what numpy does in a second or two
 _LEAST_SAMPLED, _MOST_SAMPLED = 2, 64
@@ -185,21 +194,18 @@ def _node(layer: Any, sources: tuple[int, ...]) -> Node:
 
 _CONSTANT = re.compile(r"weights(\d+)\.")
 _KERNEL = re.compile(r"(?:plane_)?(.+?)[_\d]*")
-_PREPARES = re.compile(r"zero|.*_sums")  # kernels that make something ready for the product after them
+_PREPARES = re.compile(r"zero|patches|.*_sums")  # kernels that make something ready for the product after them
 
 
-def layers_of_steps(plan: Plan, nodes: Sequence[Node] = ()) -> list[str]:
-    """For each step of a plan, what it is part of: a product of a network, such as "conv2" or "linear14", counted as in
-    `bitmlir.nn.zoo`; or what its kernel does, such as "pool"; what prepares a product is part of it.
-
-    nodes: of the network.
-    """
+def layers_of_steps(plan: Plan, nodes: Sequence[Node]) -> list[str]:
+    """For each step of the plan of a network, what it is part of: a product, such as "conv2" or "linear14", counted as
+    in `bitmlir.nn.zoo`; or what its kernel does, such as "pool". What prepares a product is part of it."""
     names = _names_of_constants(plan, nodes)
     layers: list[str] = []
     following = "the end"
     for step in reversed(plan.steps):
         found = [int(match[1]) for match in _constants(step)]
-        name = _kernel(step)
+        name = kernel_name(step)
         if found and found[0] in names:
             following = names[found[0]]
         elif not _PREPARES.fullmatch(name):
@@ -232,8 +238,8 @@ def _constants(step: Step) -> Iterator[re.Match[str]]:
     return (match for name in names if (match := _CONSTANT.match(name)))
 
 
-def _kernel(step: Step) -> str:
-    """What a kernel does, of its name: "matmul" of plane_matmul_12."""
+def kernel_name(step: Step) -> str:
+    """What a step does, of the name of its kernel: "matmul" of plane_matmul_12."""
     if isinstance(step, Memset):
         return "zero"
     match = _KERNEL.fullmatch(step.kernel)
