@@ -169,7 +169,7 @@ class Bench:
             fault=verdict.fault,
             rivals=rivals,
             quoted=quoted_seconds(problem.spec),
-            aim=aim_of(problem.spec),
+            aim=None if self.device is None else aim_of(problem.spec),
             clocks={} if self.device is None else read_clocks(self.device),
         )
 
