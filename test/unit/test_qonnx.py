@@ -18,7 +18,6 @@ from qonnx_graphs import DEMO, NETWORKS, executed, graph, held_out, stored_logit
 
 from bitmlir import nn
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
-from bitmlir.nn import layers
 
 _RNG = np.random.default_rng(7)
 
@@ -859,9 +858,6 @@ NUMBERS: dict[str, onnx.ModelProto] = {
 }
 
 
-@pytest.mark.skipif(
-    not hasattr(layers, "Add"), reason="nn has no layers of numbers yet: Add, AvgPool2d, signed Quantise"
-)
 class TestResidualsAveragesAndSigns:
     """Graphs that need numbers between layers, more bits, or a sign."""
 

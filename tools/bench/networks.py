@@ -151,33 +151,14 @@ def nodes_of(output: Layer) -> tuple[Node, ...]:
         >>> [node.kind for node in nodes_of(nn.Linear(nn.Flatten(nn.Input((2, 2, 1))), np.ones((3, 4))))]
         ['Input', 'Flatten', 'Linear']
     """
-    numbers: dict[int, int] = {}  # of layers, by identity
+    from bitmlir.nn.graph import layers_before
+
+    numbers: dict[Layer, int] = {}
     nodes: list[Node] = []
-    for layer in _in_order(output):
-        numbers[id(layer)] = len(nodes)
-        nodes.append(_node(layer, tuple(numbers[id(source)] for source in _sources(layer))))
+    for layer in layers_before(output):
+        numbers[layer] = len(nodes)
+        nodes.append(_node(layer, tuple(numbers[source] for source in layer.sources)))
     return tuple(nodes)
-
-
-def _in_order(output: Layer) -> Iterator[Layer]:
-    """Each layer once, after its sources. Without recursion: networks are deep."""
-    seen: set[int] = set()
-    waiting = [(output, False)]
-    while waiting:
-        layer, is_ready = waiting.pop()
-        if is_ready:
-            yield layer
-        elif id(layer) not in seen:
-            seen.add(id(layer))
-            waiting.append((layer, True))
-            waiting += [(source, False) for source in reversed(_sources(layer))]
-
-
-def _sources(layer: Any) -> tuple[Layer, ...]:
-    """The layers whose numbers it takes."""
-    if hasattr(layer, "sources"):
-        return layer.sources
-    return () if layer.before is None else (layer.before,)
 
 
 def _node(layer: Any, sources: tuple[int, ...]) -> Node:
