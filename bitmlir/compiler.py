@@ -22,6 +22,7 @@ from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.targets import Target, get_target, target_for_capability
 from bitmlir.pack_spec import PackSpec
 from bitmlir.runtime.bundle import STAGES, Bundle
+from bitmlir.runtime.memory import share_memory
 from bitmlir.search_spec import SearchSpec
 from bitmlir.settings import settings
 from bitmlir.spec import MatmulSpec
@@ -173,7 +174,7 @@ def lower(
                 if stage == "planes" and target.is_gpu:
                     stages["explain"] = json.dumps(explain_module(module, target), indent=1).encode()
                 if stage in ("gpu", "vector"):
-                    plan = read_plan(module, target.name)
+                    plan = share_memory(read_plan(module, target.name))
         except ir.MLIRError as error:  # pyright: ignore[reportAttributeAccessIssue]  # not in the stubs
             lines = error_lines(error, source)
             if stage in ("bit", "planes"):

@@ -23,7 +23,7 @@ from bitmlir.runtime.buffers import require_apart, require_host_array, require_t
 from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.libraries import LEGACY_STREAM, library_of, stream_of
-from bitmlir.runtime.plan import Plan, Step, Value
+from bitmlir.runtime.plan import Launch, Plan, Step, Value
 from bitmlir.spec_fields import whole_number
 
 __all__ = ["BoundCall", "Executable", "load"]
@@ -55,6 +55,7 @@ class Executable:
     """A compiled program. It can be copied and pickled; what it has loaded on a device stays behind.
 
     Attributes:
+        bundle: what `save` writes.
         plan: its arguments, results, buffers and launches.
         target: the name of the target it was compiled for.
 
@@ -74,7 +75,7 @@ class Executable:
 
     def __init__(self, bundle: Bundle) -> None:
         """Made by `bitmlir.compile` and `bitmlir.load`; nothing is loaded on a device before the first call."""
-        self._bundle = bundle
+        self.bundle = bundle
         self.plan: Plan = bundle.plan
         self.target: str = bundle.plan.target
         self._program: Any = None
@@ -134,19 +135,50 @@ class Executable:
         }
         return BoundCall(self, read, written, outs, _first_array(given.values()))
 
+    def with_constants(self, **arguments: Any) -> Executable:
+        """The program with some of its arguments given for good: a copy of them is part of it, and of the bundle that
+        `save` writes. They are brought to a GPU once, and what depends on them alone is computed once.
+
+        arguments: by name, as of `__call__`.
+
+        Raises:
+            InputError, ShapeError, EncodingError: as of `__call__`.
+
+        Example:
+            >>> import bitmlir
+            >>> multiply = bitmlir.compile(bitmlir.MatmulSpec(m=1, n=2, k=3, lhs="bipolar", rhs="u2"), target="cpu")
+            >>> layer = multiply.with_constants(rhs=pack([[3, 2, 1], [0, 1, 0]], "u2"))
+            >>> layer
+            <Executable matmul(lhs: 1x3xbipolar) -> result: 1x2xi32 for cpu>
+            >>> layer([[1, -1, 1]])
+            array([[ 2, -1]], dtype=int32)
+        """
+        self._require_known(arguments)
+        held = {}
+        for value in (value for value in self.plan.arguments if value.name in arguments):
+            parts = {value.buffers[p]: as_numpy(a, value.name) for p, a in _parts(value, arguments[value.name]).items()}
+            _require_scales(self.plan, parts)
+            held[value.name] = _in_rows(self.plan, parts)
+            for name, array in held[value.name].items():
+                require_host_array(self.plan.buffer(name), array, is_written=False)
+        return Executable(self.bundle.holding(held))
+
     def explain(self) -> Explanation:
-        """What each launch has to do, the time that no kernel could beat, the tile that was chosen and why, and what to
-        expect, with its parts. It is made when the program is compiled; `print` shows it.
+        """What each launch of a run has to do, the time that no kernel could beat, the tile that was chosen and why,
+        and what to expect, with its parts. It is made when the program is compiled; `print` shows it.
 
         Raises:
             InputError: the program is for the CPU, or was compiled by a bitmlir that explained nothing yet.
         """
         if self.target == "cpu":
             raise InputError("the cost model knows GPUs only: compile for one, such as target='sm_90a'")
-        if "explain" not in self._bundle.stages:
-            made_by = self._bundle.versions.get("bitmlir", "an earlier version")
+        if "explain" not in self.bundle.stages:
+            made_by = self.bundle.versions.get("bitmlir", "an earlier version")
             raise InputError(f"the program holds no explanation: bitmlir {made_by} compiled it; compile it again")
-        return Explanation.from_json(self._bundle.stages["explain"].decode())
+        explanation = Explanation.from_json(self.bundle.stages["explain"].decode())
+        done_once = {step.kernel for step in self.plan.setup if isinstance(step, Launch)}
+        launches = tuple(launch for launch in explanation.launches if launch.kernel not in done_once)
+        return dataclasses.replace(explanation, launches=launches)
 
     def emit(self, stage: str) -> str | bytes:
         """The program at a level: "bit", "planes", "gpu" (CPU: "vector"), "nvvm" (CPU: "cpu"), "llvm", "ptx", "cubin";
@@ -156,20 +188,20 @@ class Executable:
             InputError: the program has no such level.
         """
         if stage == "bundle":
-            return self._bundle.to_bytes()
-        if stage == "cubin" and "ptx" in self._bundle.stages and "cubin" not in self._bundle.stages:
+            return self.bundle.to_bytes()
+        if stage == "cubin" and "ptx" in self.bundle.stages and "cubin" not in self.bundle.stages:
             raise InputError(
                 "the program has no cubin, because no PTX assembler was found when it was compiled: "
                 "pip install 'bitmlir[cuda]' brings one, then compile it again"
             )
         if not isinstance(stage, str):
             raise InputError(f"a stage is named by a string, got {type(stage).__name__}")
-        if stage == "llvm" and stage not in self._bundle.stages:
+        if stage == "llvm" and stage not in self.bundle.stages:
             return self._llvm_ir()
-        if stage not in self._bundle.stages:
-            known = ", ".join([*self._bundle.stages, "llvm"])
+        if stage not in self.bundle.stages:
+            known = ", ".join([*self.bundle.stages, "llvm"])
             raise InputError(f"a program for '{self.target}' has no stage {stage!r}: expected one of {known}")
-        content = self._bundle.stages[stage]
+        content = self.bundle.stages[stage]
         return content if stage == "cubin" else content.decode()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -178,7 +210,7 @@ class Executable:
         Raises:
             BundleError: the file cannot be written, or its path is none.
         """
-        self._bundle.save(path)
+        self.bundle.save(path)
 
     def _match(self, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, in the plan's order."""
@@ -187,9 +219,8 @@ class Executable:
             known = f"{len(names)} arguments ({', '.join(names)})"
             raise InputError(f"{self.plan.name} takes {known}, got {len(arguments)}")
         given = dict(zip(names, arguments, strict=False))
+        self._require_known(named)
         for name, value in named.items():
-            if name not in names:
-                raise InputError(f"{self.plan.name} has no argument {name!r}: expected {', '.join(names)}")
             if name in given:
                 raise InputError(f"argument {name!r} is given twice")
             given[name] = value
@@ -200,19 +231,34 @@ class Executable:
             raise InputError(f"{self.plan.name} needs its arguments {', '.join(missing)}")
         return {name: given[name] for name in names}
 
+    def _require_known(self, given: Iterable[str]) -> None:
+        """Check the names of arguments."""
+        names, held = ([value.name for value in values] for values in (self.plan.arguments, self.plan.constants))
+        for name in given:
+            if name in held:
+                raise InputError(f"{self.plan.name} holds its argument {name!r} as a constant: leave it out")
+            if name not in names:
+                expected = ", ".join(names) or "none"
+                raise InputError(f"{self.plan.name} has no argument {name!r}: expected {expected}")
+
     def _load(self) -> Any:
         """The program on its device, loaded at first use."""
         if self._program is None:
             if self.target == "cpu":
-                from bitmlir.jit import CpuProgram
+                try:
+                    from bitmlir.jit import CpuProgram
+                except ImportError as error:
+                    reason = f"which is not installed here ({error})"
+                    raise BundleError(f"a program for the CPU is compiled by MLIR where it runs, {reason}") from None
 
-                if "cpu" not in self._bundle.stages:
+                if "cpu" not in self.bundle.stages:
                     raise BundleError("the bundle holds no code for the CPU: compile the program again")
-                self._program = CpuProgram(self._bundle.stages["cpu"].decode(), self.plan)
+                constants = self.bundle.constant_arrays()
+                self._program = CpuProgram(self.bundle.stages["cpu"].decode(), self.plan, constants=constants)
             else:
                 from bitmlir.runtime.cuda import CudaProgram
 
-                self._program = CudaProgram(self._bundle)
+                self._program = CudaProgram(self.bundle)
         return self._program
 
     def _llvm_ir(self) -> str:
@@ -222,14 +268,14 @@ class Executable:
         except ImportError as error:
             raise InputError(f"the stage 'llvm' is made by MLIR, which is not installed here: {error}") from None
 
-        return llvm_ir(self._bundle.stages["cpu" if self.target == "cpu" else "nvvm"].decode())
+        return llvm_ir(self.bundle.stages["cpu" if self.target == "cpu" else "nvvm"].decode())
 
 
 class BoundCall:
     """A program with its arguments in place. Calling it runs it and returns its results.
 
     Attributes:
-        plan: what it runs.
+        executable: the program. plan: what it runs.
     """
 
     def __init__(
@@ -242,7 +288,7 @@ class BoundCall:
     ) -> None:
         """Made by `Executable.bind`. read, written: arrays given for buffers; example: where results are to lie."""
         program = executable._load()
-        self.plan = executable.plan
+        self.executable, self.plan = executable, executable.plan
         self._is_on_gpu = executable.target != "cpu"
         self._stream_source: Any = None  # whose library says on which stream to run
         into_host: dict[str, np.ndarray] = {}  # copied to from GPU memory after each call
@@ -537,7 +583,7 @@ def _array(value: Value, given: Any) -> Any:
     if value.name == "flip" and value.default is not None:  # as specs have it: one in IR has no default
         _require_truth_values(array, value.name)
     if array.dtype != dtype:
-        array = (_as_integers if dtype.kind == "i" else _as_floats)(array, dtype, value.name)
+        array = (_as_integers if dtype.kind in "iu" else _as_floats)(array, dtype, value.name)
     return np.ascontiguousarray(np.broadcast_to(array, value.shape))
 
 

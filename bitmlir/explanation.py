@@ -19,7 +19,7 @@ class LaunchExplanation:
     """One launch. What only products have is None or empty for others.
 
     Attributes:
-        problem: the operation, its sizes, planes and result.
+        problem: the operation, its sizes, planes and result. kernel: the name of its kernel.
         read_bytes, written_bytes: from and to device memory, each once.
         floor: seconds that no kernel can beat, by the limit: "matrix unit", "memory", "launch".
         seconds: what is expected.
@@ -53,6 +53,7 @@ class LaunchExplanation:
     tiles: int = 0
     blocks: int = 0
     waves: int = 0
+    kernel: str = ""
 
     @property
     def floor_seconds(self) -> float:

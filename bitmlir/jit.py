@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from mlir import ir
@@ -16,7 +17,7 @@ from mlir.execution_engine import ExecutionEngine
 from bitmlir.dialects.errors import CompileError, InputError
 from bitmlir.runtime.buffers import complete_buffers, require_host_array
 from bitmlir.runtime.dtypes import numpy_dtype
-from bitmlir.runtime.plan import Launch, Memset, Plan, Step
+from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, Step
 
 __all__ = ["BoundProgram", "CpuProgram", "row_ranges"]
 
@@ -44,8 +45,16 @@ class CpuProgram:
         threads: how many threads share a launch's rows.
     """
 
-    def __init__(self, text: str, plan: Plan, threads: int | None = None) -> None:
-        """Compile a module in LLVM's dialect; `threads` is by default the number of CPUs this process may use.
+    def __init__(
+        self,
+        text: str,
+        plan: Plan,
+        threads: int | None = None,
+        constants: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ) -> None:
+        """Compile a module in LLVM's dialect, and do what depends on the plan's constants alone.
+
+        threads: by default the number of CPUs this process may use. constants: an array for each buffer of a constant.
 
         Raises:
             CompileError: LLVM refuses the module.
@@ -57,10 +66,14 @@ class CpuProgram:
         with context, ir.Location.unknown():
             try:
                 self._engine = ExecutionEngine(ir.Module.parse(text), opt_level=_OPTIMIZATION_LEVEL)
-                names = {step.kernel for step in plan.steps if isinstance(step, Launch)}
+                names = {step.kernel for step in (*plan.setup, *plan.steps) if isinstance(step, Launch)}
                 self._kernels: dict[str, Callable[[ctypes.Array], None]] = {n: self._engine.lookup(n) for n in names}
             except (ir.MLIRError, RuntimeError) as error:  # pyright: ignore[reportAttributeAccessIssue]
                 raise CompileError(f"LLVM cannot compile '{plan.name}' for this CPU: {error}") from error
+        made = {name: _new(plan.buffer(name)) for name in plan.fixed_buffers - constants.keys()}
+        self._fixed = {**constants, **made}
+        for step in plan.setup:
+            self._prepare(step, self._fixed)()
 
     def bind(self, buffers: Mapping[str, np.ndarray]) -> BoundProgram:
         """The program on these buffers, by the names of the plan; results that are not given, and scratch, are new.
@@ -72,9 +85,11 @@ class CpuProgram:
         bound = complete_buffers(
             self.plan,
             buffers,
+            self._fixed,
             require=require_host_array,
             address=lambda array: array.ctypes.data,
-            new=lambda buffer: np.empty(buffer.shape, numpy_dtype(buffer.dtype)),
+            new=_new,
+            part=_part,
         )
         return BoundProgram(self, bound)
 
@@ -159,6 +174,15 @@ class _KernelCall:
 
     def __call__(self) -> None:
         self._kernel(self._arguments)
+
+
+def _new(buffer: Buffer) -> np.ndarray:
+    return np.empty(buffer.shape, numpy_dtype(buffer.dtype))
+
+
+def _part(arena: np.ndarray, buffer: Buffer) -> np.ndarray:
+    """Where a buffer lies in the memory that scratch shares."""
+    return np.ndarray(buffer.shape, numpy_dtype(buffer.dtype), arena, buffer.offset or 0)
 
 
 def _descriptor(array: np.ndarray) -> ctypes.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from bitmlir.lowering.cpu.pool import build_pool_kernel
 from bitmlir.lowering.cpu.product import build_product_kernel
 from bitmlir.lowering.cpu.reduce_window import build_reduce_window_kernel
 from bitmlir.lowering.cpu.top import build_ranks_kernel
+from bitmlir.lowering.kernels import WRITES, kernel_name, writes_attribute, written_by
 from bitmlir.lowering.passes import Pass, fail
 
 __all__ = ["BitToCpu"]
@@ -42,9 +44,9 @@ class BitToCpu(Pass):
                 if isinstance(inner, bit.PlaneOp):
                     with inner.location:
                         with ir.InsertionPoint(function):
-                            kernel = _build(f"{inner.MNEMONIC}_{number}", inner)
+                            kernel = _build(kernel_name(inner, number), inner)
                         with ir.InsertionPoint(inner):
-                            _call(kernel)
+                            _call(kernel, written_by(inner))
                     inner.operation.erase()
                     number += 1
 
@@ -75,7 +77,8 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
     return build_product_kernel(name, op)
 
 
-def _call(kernel: Kernel) -> None:
-    """Emit the call that computes all rows."""
+def _call(kernel: Kernel, written: Sequence[ir.Value]) -> None:
+    """Emit the call that computes all rows; the kernel writes these of its arguments."""
     bounds = [arith.constant(ir.IndexType.get(), row) for row in (0, kernel.rows)]
-    func.CallOp([], kernel.name, [*kernel.arguments, *bounds])
+    call = func.CallOp([], kernel.name, [*kernel.arguments, *bounds])
+    call.operation.attributes[WRITES] = writes_attribute(kernel.arguments, written)

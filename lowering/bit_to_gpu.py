@@ -31,6 +31,7 @@ from bitmlir.lowering.gpu.tiles import given_tile
 from bitmlir.lowering.gpu.top import build_ranks_kernel
 from bitmlir.lowering.gpu.wgmma import build_wgmma_kernel
 from bitmlir.lowering.gpu.zeroing import build_zero_kernel
+from bitmlir.lowering.kernels import kernel_name, written_by
 from bitmlir.lowering.passes import Pass, fail
 from bitmlir.lowering.targets import Target, get_target
 
@@ -72,14 +73,14 @@ class BitToGpu(Pass):
         names = itertools.chain(["kernels"], map("kernels_{}".format, itertools.count()))
         name = next(name for name in names if name not in taken)
         module = container(op, name, target.name, target.ptx_features)
-        kernels = [_build_located(module, f"{inner.MNEMONIC}_{n}", inner, target) for n, inner in enumerate(operations)]
+        kernels = [_build_located(module, kernel_name(inner, n), inner, target) for n, inner in enumerate(operations)]
         by_function = itertools.groupby(zip(operations, kernels, strict=True), lambda made: made[0].operation.parent)
         for number, (_, made) in enumerate(by_function):
             made = list(made)
             _zero(module, name, f"zero_{number}", made)
             for inner, kernel in made:
                 with inner.location, ir.InsertionPoint(inner):
-                    launch(name, kernel)
+                    launch(name, kernel, written_by(inner))
                 inner.operation.erase()
 
 
@@ -99,7 +100,7 @@ def _zero(module: ir.Block, container_name: str, name: str, made: Sequence[tuple
             if not isinstance(buffer.owner, ir.Block):
                 buffer.owner.operation.move_before(first.operation)
         with first.location, ir.InsertionPoint(first):
-            launch(container_name, build_zero_kernel(module, name, buffers))
+            launch(container_name, build_zero_kernel(module, name, buffers), buffers)
     for op, kernel in made:
         for buffer in () if kernel.overlaps else kernel.zeroed:
             with op.location, ir.InsertionPoint(op):

@@ -14,6 +14,7 @@ from bitmlir.lowering.cost import CostModel, choose_tile, traffic
 from bitmlir.lowering.elements import arrays_read
 from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.tiles import Tile, given_tile, tile_text
+from bitmlir.lowering.kernels import kernel_name
 from bitmlir.lowering.machines import MACHINES
 from bitmlir.lowering.targets import Target
 from bitmlir.lowering.workload import Workload
@@ -24,7 +25,9 @@ __all__ = ["explain_module"]
 def explain_module(module: ir.Module, target: Target) -> dict[str, Any]:
     """What `bitmlir.explanation` shows, of a module at the level of planes: plain numbers and strings."""
     machine = MACHINES[target.name]
-    launches = [_launch(op, target) for op in _plane_operations(module)]
+    launches = [
+        _launch(op, target) | {"kernel": kernel_name(op, number)} for number, op in enumerate(_plane_operations(module))
+    ]
     return {"target": target.name, "machine": machine.name, "measured": machine.measured, "launches": launches}
 
 

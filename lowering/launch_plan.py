@@ -10,6 +10,7 @@ from mlir.dialects import func, gpu, memref
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
+from bitmlir.lowering.kernels import WRITES
 from bitmlir.runtime.plan import ONE_BLOCK, Buffer, Launch, Memset, Plan, Step, TensorMap, Value
 
 __all__ = ["read_plan"]
@@ -96,14 +97,23 @@ class _PlanReader:
         persistent = (
             ir.IntegerAttr(op.attributes["bit.persistent"]).value if "bit.persistent" in op.attributes else None
         )
-        return Launch(kernel, grid, block, shared, arguments, cluster, overlaps, persistent)
+        return Launch(kernel, grid, block, shared, arguments, cluster, overlaps, persistent, _writes(op, arguments))
 
     def _call(self, op: func.CallOp) -> Launch:
         *arguments, _, last = op.operation.operands
         name = ir.FlatSymbolRefAttr(op.attributes["callee"]).value
         kernel = next(f for f in self.module.body.operations if isinstance(f, func.FuncOp) and f.name.value == name)
         row_block = ir.IntegerAttr(kernel.attributes["bit.row_block"]).value
-        return Launch(name, (_integer(last), 1, 1), (row_block, 1, 1), 0, tuple(self.names[v] for v in arguments))
+        read, rows = tuple(self.names[v] for v in arguments), (_integer(last), 1, 1)
+        return Launch(name, rows, (row_block, 1, 1), 0, read, writes=_writes(op, read))
+
+
+def _writes(op: ir.OpView, arguments: Sequence[str | TensorMap]) -> tuple[str, ...]:
+    """The buffers that a launch says it writes."""
+    if WRITES not in op.attributes:
+        return ()
+    written = (arguments[number] for number in ir.DenseI64ArrayAttr(op.attributes[WRITES]))
+    return tuple(argument if isinstance(argument, str) else argument.buffer for argument in written)
 
 
 def _value_fields(name: str, part: str, attributes: ir.DictAttr, buffer: Buffer) -> dict[str, Any]:

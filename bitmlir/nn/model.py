@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bitmlir import compiler
-from bitmlir.device import to_device
 from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.executable import BoundCall, Executable
-from bitmlir.formats.packed import Packed
 from bitmlir.nn.evaluate import evaluate
 from bitmlir.nn.layers import Layer
 from bitmlir.nn.plan import program_of
-from bitmlir.nn.steps import Program, Start
-from bitmlir.runtime.libraries import library_of
+from bitmlir.nn.steps import Program
 
 __all__ = ["Model", "compile"]
 
@@ -45,8 +43,18 @@ def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = Fa
     if not output.sources:
         raise InputError(f"a network has a Linear or Conv2d at least, but this one ends in {output.name}")
     program = program_of(output)
-    text = _module_text(program, batch, every)
-    return Model(program, batch, every, compiler.compile(text, target, cached=cached))
+    executable = compiler.compile(_module_text(program, batch, every), target, cached=cached)
+    return Model(program, batch, every, _with_weights(executable, program, batch))
+
+
+def _with_weights(executable: Executable, program: Program, batch: int) -> Executable:
+    """The program with its weights and thresholds as constants, whose argument are images of uint8 as the network has
+    them: it knows integers with a sign alone, and pixels as rows."""
+    from bitmlir.nn.build import INPUT, constants_of
+
+    held = executable.with_constants(**constants_of(program.steps)).bundle
+    plan = held.plan.seeing(INPUT, "u8", (batch, *program.input.sizes))
+    return Executable(replace(held, plan=plan))
 
 
 def _module_text(program: Program, batch: int, every: bool) -> str:
@@ -71,11 +79,7 @@ class Model:
 
     def __init__(self, program: Program, batch: int, every: bool, executable: Executable) -> None:
         """Made by `compile`."""
-        from bitmlir.nn.build import constants_of
-
         self.program, self.batch, self.every, self.executable = program, batch, every, executable
-        self._constants = constants_of(program.steps)
-        self._is_on_device = False
 
     def __call__(self, images: Any) -> Any:
         """The last layer for a batch of inputs, or a tuple of what every step leaves, if there are several.
@@ -92,17 +96,31 @@ class Model:
 
     def bind(self, images: Any) -> BoundCall:
         """The network on inputs that stay in their place, to run again and again; `graph()` makes it one CUDA graph."""
-        if self.executable.target != "cpu" and not self._is_on_device:
-            moved = {n: to_device(v) if isinstance(v, Packed) else v for n, v in self._constants.items()}
-            self._constants, self._is_on_device = moved, True
         self._require_shape(images)
-        start = self.program.steps[0]
-        assert isinstance(start, Start)
-        given = _as_bytes(images)
-        flat = given.reshape(self.batch, *start.source)
-        if library_of(images) == "torch" and flat.data_ptr() != given.data_ptr():
-            raise InputError("inputs must be contiguous, so that they stay in their place: give images.contiguous()")
-        return self.executable.bind(images=flat, **self._constants)
+        _require_bytes(images)
+        return self.executable.bind(images=images)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network as a bundle: one file with kernels and weights.
+
+        `bitmlir.load` reads it, and `bitmlir run` classifies with it; on a GPU neither needs MLIR.
+
+        Raises:
+            BundleError: the file cannot be written, or its path is none.
+
+        Example:
+            >>> import bitmlir, tempfile
+            >>> from bitmlir import nn
+            >>> layer = nn.Linear(nn.Input((3,)), np.array([[1, -1, 1], [1, 1, 1]]))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     nn.compile(layer, batch=1, target="cpu").save(f"{folder}/net.bitmlir")
+            ...     network = bitmlir.load(f"{folder}/net.bitmlir")
+            >>> network
+            <Executable network(images: 1x3xu8) -> result: 1x2xi32 for cpu>
+            >>> network(np.array([[1, 2, 3]], np.uint8))
+            array([[2, 6]], dtype=int32)
+        """
+        self.executable.save(path)
 
     def _require_shape(self, images: Any) -> None:
         expected = (self.batch, *self.program.input.sizes)
@@ -123,11 +141,8 @@ class Model:
         return (first, *others) if others else first
 
 
-def _as_bytes(images: Any) -> Any:
-    """Arrays of uint8 as int8 in the same memory: the program knows integers with a sign."""
+def _require_bytes(images: Any) -> None:
+    """Check that inputs are of uint8: others could be converted, but hardly mean the same."""
     dtype = str(getattr(images, "dtype", type(images).__name__)).removeprefix("torch.")
     if dtype != "uint8":
         raise InputError(f"inputs must be of type uint8, got {dtype}: convert them")
-    if library_of(images) == "torch":
-        return images.view(importlib.import_module("torch").int8)
-    return images.view(np.int8)

@@ -10,6 +10,7 @@ import numpy as np
 
 from bitmlir.dialects.errors import InputError
 from bitmlir.runtime.dtypes import numpy_dtype
+from bitmlir.runtime.memory import arena_bytes
 from bitmlir.runtime.plan import Buffer, Plan
 
 __all__ = [
@@ -21,6 +22,9 @@ __all__ = [
     "require_host_array",
     "require_type",
 ]
+
+
+_ARENA = "(arena)"  # no buffer's name
 
 
 class _HasSize(Protocol):
@@ -51,31 +55,43 @@ def is_dense(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: 
 def complete_buffers(
     plan: Plan,
     given: Mapping[str, Array],
+    fixed: Mapping[str, Array],
     *,
     require: Callable[[Buffer, Array, bool], None],
     address: Callable[[Array], int],
     new: Callable[[Buffer], Array],
+    part: Callable[[Array, Buffer], Array],
 ) -> dict[str, Array]:
-    """An array for every buffer of the plan: arguments as given, results and scratch as given or else new.
+    """An array for every buffer of the plan: arguments as given, results and scratch as given or else new, and those
+    that the program has fixed.
 
-    require(buffer, array, is_written) raises for a given array that will not do; address is where one starts. All that
-    is given is checked before the first array is made.
+    require(buffer, array, is_written) raises for a given array that will not do; address is where one starts;
+    part(arena, buffer) is where a buffer lies in the memory that scratch shares. All that is given is checked before
+    the first array is made.
 
     Raises:
         InputError: an argument's buffer is missing, a name is unknown, an array is refused, or one that the program
             writes overlaps another.
     """
     arguments = {name for value in plan.arguments for name in value.buffers.values()}
-    known = {buffer.name for buffer in plan.buffers}
+    own = [buffer for buffer in plan.buffers if buffer.name not in fixed]
+    known = {buffer.name for buffer in own}
     if missing := arguments - given.keys():
         raise InputError(f"no array given for buffer {', '.join(sorted(missing))}")
     if unknown := given.keys() - known:
         raise InputError(f"unknown buffer {', '.join(sorted(unknown))}: expected {', '.join(sorted(known))}")
-    for buffer in plan.buffers:
+    for buffer in own:
         if buffer.name in given:
             require(buffer, given[buffer.name], buffer.name not in arguments)
     require_apart({name: (address(array), array.nbytes) for name, array in given.items()}, arguments)
-    return {buffer.name: given[buffer.name] if buffer.name in given else new(buffer) for buffer in plan.buffers}
+    wanted = [buffer for buffer in own if buffer.name not in given]
+    shared = [buffer for buffer in wanted if buffer.offset is not None]
+    arena = [Buffer(_ARENA, "u8", (arena_bytes(plan),))] if shared else []
+    # All at once: what was made before memory ran out must not stay alive with the error's traceback.
+    made = {buffer.name: new(buffer) for buffer in (*arena, *wanted) if buffer.offset is None}
+    placed = {buffer.name: part(made[_ARENA], buffer) for buffer in shared}
+    made.pop(_ARENA, None)
+    return {**fixed, **given, **made, **placed}
 
 
 def require_type(buffer: Buffer, array: Any, is_written: bool = False) -> None:

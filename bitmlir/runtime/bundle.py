@@ -1,7 +1,8 @@
 """The bundle file (`.bitmlir`): a zip of a launch plan, the program at every level, and checksums of it all.
 
 - `manifest.json`: format, the bitmlir that wrote it, target, plan, tool versions, sha256 of each member and of itself;
-- one member for each level of the program, named in `STAGES`.
+- one member for each level of the program, named in `STAGES`;
+- `constants/NAME.npy` for each buffer of the plan that holds a constant.
 """
 
 from __future__ import annotations
@@ -11,22 +12,27 @@ import io
 import json
 import os
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bitmlir import __version__
 from bitmlir.dialects.errors import BundleError, InputError
 from bitmlir.dialects.files import write_whole
-from bitmlir.runtime.plan import Plan
+from bitmlir.runtime.plan import Buffer, Plan
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["FORMAT", "STAGES", "Bundle"]
 
-FORMAT = 3
+FORMAT = 4
 """The bundle format this version writes; it reads this one and every earlier one.
 
 2: launches have clusters and may overlap the one before. Those of format 1 have one block a cluster and do not.
 3: tensor maps may have windows.
+4: there are constants, steps that run once, memory that scratch shares, and uint8.
 """
 
 STAGES = {
@@ -44,15 +50,17 @@ STAGES = {
 """The member of the zip that holds each level of the program, from high to low; and what the model expects of it."""
 
 _MANIFEST = "manifest.json"
+_CONSTANTS, _NPY = "constants/", ".npy"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: equal bundles are equal bytes, whenever they are saved
 _ZIP_START = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A compiled program: its launch plan and its text or image at each level.
+    """A compiled program: its launch plan, its text or image at each level, and its constants.
 
-    `stages` maps a level of `STAGES` to that member's bytes; `versions` maps each tool that took part to its version.
+    `stages` maps a level of `STAGES` to that member's bytes; `versions` maps each tool that took part to its version;
+    `constants` maps each buffer that carries one of the plan's constants to its contents, as a .npy file has them.
 
     Example:
         >>> bundle = Bundle(Plan("f", "sm_80", (), (), (), ()), {"ptx": b".version 8.0"})
@@ -63,14 +71,35 @@ class Bundle:
     plan: Plan
     stages: dict[str, bytes]
     versions: dict[str, str] = field(default_factory=dict)
+    constants: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if unknown := self.stages.keys() - STAGES.keys():
             raise InputError(f"unknown stage {min(unknown)!r}: expected one of {', '.join(STAGES)}")
+        if self.constants.keys() != self.plan.constant_buffers:
+            expected, got = (", ".join(sorted(n)) or "none" for n in (self.plan.constant_buffers, self.constants))
+            raise InputError(f"the plan has constants in the buffers {expected}, but contents are given of {got}")
+
+    def holding(self, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> Bundle:
+        """The bundle with arguments as constants. arrays: of each argument, those of its buffers."""
+        from bitmlir.runtime.memory import share_memory
+
+        plan = share_memory(self.plan.holding(arrays.keys()))
+        contents = {name: _npy(array) for parts in arrays.values() for name, array in parts.items()}
+        return replace(self, plan=plan, constants={**self.constants, **contents})
+
+    def constant_arrays(self) -> dict[str, np.ndarray]:
+        """The contents of the plan's constants by buffer.
+
+        Raises:
+            BundleError: one is no array of its buffer's type and shape.
+        """
+        return {name: _array(self.plan.buffer(name), data) for name, data in self.constants.items()}
 
     def to_bytes(self) -> bytes:
         """The bundle file's contents; equal bundles give equal bytes."""
         members = {path: self.stages[level] for level, path in STAGES.items() if level in self.stages}
+        members |= {f"{_CONSTANTS}{name}{_NPY}": data for name, data in sorted(self.constants.items())}
         manifest = {
             "format": FORMAT,
             "bitmlir": __version__,
@@ -86,7 +115,9 @@ class Bundle:
             for path, data in {_MANIFEST: text, **members}.items():
                 entry = zipfile.ZipInfo(path, _DATE)
                 entry.create_system, entry.external_attr = 3, 0o644 << 16  # as on Unix, wherever it is written
-                archive.writestr(entry, data, zipfile.ZIP_DEFLATED, compresslevel=6)
+                # Packed weights are as good as random: to compress them would take time and nothing else.
+                kind = zipfile.ZIP_STORED if path.startswith(_CONSTANTS) else zipfile.ZIP_DEFLATED
+                archive.writestr(entry, data, kind, compresslevel=6)
         return file.getvalue()
 
     @classmethod
@@ -105,7 +136,15 @@ class Bundle:
             if sums.get(path) != _sha256(members[path]):
                 raise _altered(name, f"its member {path} is not the one that was saved")
         stages = {level: members[path] for level, path in STAGES.items() if path in members}
-        return cls(manifest["plan"], stages, manifest["versions"])
+        constants = {
+            path.removeprefix(_CONSTANTS).removesuffix(_NPY): data
+            for path, data in members.items()
+            if path.startswith(_CONSTANTS)
+        }
+        try:
+            return cls(manifest["plan"], stages, manifest["versions"], constants)
+        except InputError as error:
+            raise BundleError(f"{name} is malformed ({error}): compile again") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the bundle file, whole or not at all.
@@ -133,6 +172,31 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"cannot read bundle {os.fspath(path)}: {error.strerror or error}") from None
         return cls.from_bytes(data, os.fspath(path))
+
+
+def _npy(array: np.ndarray) -> bytes:
+    """An array as a .npy file; types that numpy does not know by itself as raw bytes of their size."""
+    import numpy as np
+
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array.view(f"V{array.itemsize}") if array.dtype.kind == "V" else array)
+    return file.getvalue()
+
+
+def _array(buffer: Buffer, data: bytes) -> np.ndarray:
+    """The contents of a buffer, of a .npy file."""
+    import numpy as np
+
+    from bitmlir.runtime.dtypes import numpy_dtype
+
+    expected = numpy_dtype(buffer.dtype)
+    try:
+        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False).view(expected)
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"the constant {buffer.name} cannot be read ({error}): compile again") from None
+    if array.shape != buffer.shape:
+        raise BundleError(f"the constant {buffer.name} must have the shape {buffer.shape}, got {array.shape}")
+    return array
 
 
 def _require_path(path: object) -> None:

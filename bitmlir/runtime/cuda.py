@@ -13,7 +13,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bitmlir.dialects.errors import BundleError, DeviceError, InputError
 from bitmlir.runtime.buffers import complete_buffers, new_array_hint, read_only_error, require_type
@@ -21,7 +21,11 @@ from bitmlir.runtime.bundle import Bundle
 from bitmlir.runtime.driver import Device, DeviceArray, Module, call, check, driver, release, release_with
 from bitmlir.runtime.dtypes import numpy_dtype
 from bitmlir.runtime.libraries import LEGACY_STREAM
+from bitmlir.runtime.memory import arena_bytes, buffer_bytes
 from bitmlir.runtime.plan import ONE_BLOCK, Buffer, Launch, Memset, Plan, Step, TensorMap
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["BoundProgram", "CudaProgram", "Device", "DeviceArray", "Graph", "choose_image"]
 
@@ -77,11 +81,12 @@ class CudaProgram:
     """
 
     def __init__(self, bundle: Bundle, device: Device | None = None) -> None:
-        """Load the bundle's image on the device (default: the current one).
+        """Load the bundle's image and constants on the device (default: the current one), and do what depends on these
+        alone.
 
         Raises:
-            BundleError: the bundle is for another kind of GPU.
-            DeviceError: no GPU, or the driver refuses the image.
+            BundleError: the bundle is for another kind of GPU, or holds constants that cannot be read.
+            DeviceError: no GPU, out of memory, or the driver refuses the image.
         """
         self.plan: Plan = bundle.plan
         self.device: Device = device or Device.current()
@@ -94,6 +99,21 @@ class CudaProgram:
                 self.device,
             )
         self._module = Module(bundle.stages[stage], self.device)
+        self._fixed = self._fix(bundle.constant_arrays())
+
+    def _fix(self, constants: Mapping[str, np.ndarray]) -> dict[str, DeviceArray]:
+        """The buffers that hold the same in every run, filled."""
+        made = self.plan.fixed_buffers - constants.keys()
+        fixed = {name: DeviceArray.from_numpy(array, self.device) for name, array in constants.items()}
+        fixed |= {name: self._new(self.plan.buffer(name)) for name in made}
+        if self.plan.setup:
+            with self.device.active():
+                _queue_steps([self._prepare(step, fixed) for step in self.plan.setup], LEGACY_STREAM)
+            self.device.synchronize()  # runs may come on streams that do not wait for this one
+        return fixed
+
+    def _new(self, buffer: Buffer) -> DeviceArray:
+        return DeviceArray.empty(buffer.shape, numpy_dtype(buffer.dtype), self.device)
 
     def bind(self, buffers: Mapping[str, DeviceArray]) -> BoundProgram:
         """The program on these buffers, by the names of the plan; results that are not given, and scratch, are new.
@@ -107,15 +127,22 @@ class CudaProgram:
         def require(buffer: Buffer, array: DeviceArray, is_written: bool) -> None:
             _require_fit(buffer, array, self.device, is_written)
 
-        def new(buffer: Buffer) -> DeviceArray:
-            return DeviceArray.empty(buffer.shape, numpy_dtype(buffer.dtype), self.device)
-
         try:
-            bound = complete_buffers(self.plan, buffers, require=require, address=lambda a: a.address, new=new)
+            bound = complete_buffers(
+                self.plan,
+                buffers,
+                self._fixed,
+                require=require,
+                address=lambda array: array.address,
+                new=self._new,
+                part=_part,
+            )
         except DeviceError as error:
-            sizes = [_size(buffer) for buffer in self.plan.buffers if buffer.name not in buffers]
+            present = {*buffers, *self._fixed}
+            apart = (b for b in self.plan.buffers if b.name not in present and b.offset is None)
+            needed = arena_bytes(self.plan) + sum(map(buffer_bytes, apart))
             raise DeviceError(
-                f"'{self.plan.name}' needs {sum(sizes):,} bytes on the GPU beside what it was given: {error}"
+                f"'{self.plan.name}' needs {needed:,} bytes on the GPU beside what it was given: {error}"
             ) from None
         return BoundProgram(self, bound)
 
@@ -236,9 +263,13 @@ class BoundProgram:
 
     def _queue(self, stream: Any, runs: int = 1) -> None:
         for _ in range(runs):
-            for function, queue in self._steps:
-                (status,) = queue(stream)
-                check(function, status)
+            _queue_steps(self._steps, stream)
+
+
+def _queue_steps(steps: list[_Prepared], stream: Any) -> None:
+    for function, queue in steps:
+        (status,) = queue(stream)
+        check(function, status)
 
 
 class Graph:
@@ -432,9 +463,10 @@ def _require_fit(buffer: Buffer, array: DeviceArray, device: Device, is_written:
         raise read_only_error(buffer)
 
 
-def _size(buffer: Buffer) -> int:
-    """Bytes of a buffer."""
-    return math.prod(buffer.shape) * numpy_dtype(buffer.dtype).itemsize
+def _part(arena: DeviceArray, buffer: Buffer) -> DeviceArray:
+    """Where a buffer lies in the memory that scratch shares."""
+    address, dtype = arena.address + (buffer.offset or 0), numpy_dtype(buffer.dtype)
+    return DeviceArray(arena.device, address, buffer.shape, dtype, owner=arena)
 
 
 def _stream_handle(stream: Any) -> int:

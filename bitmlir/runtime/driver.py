@@ -214,11 +214,8 @@ class DeviceArray:
         Raises:
             DeviceError: no GPU, or out of memory.
         """
-        array = np.asarray(array, order="C")
         copy = cls.empty(array.shape, array.dtype, device)
-        with copy.device.active():
-            call("cuMemcpyHtoD", copy.address, array.ctypes.data, copy.nbytes)
-            call("cuStreamSynchronize", LEGACY_STREAM)  # the last part may still be under way
+        copy.copy_from(array)
         return copy
 
     @classmethod
@@ -272,6 +269,17 @@ class DeviceArray:
         self.device.synchronize()
         with self.device.active():
             call("cuMemcpyDtoH", array.ctypes.data, self.address, self.nbytes)
+
+    def copy_from(self, array: np.ndarray) -> None:
+        """Copy a numpy array of the same shape and type into this one, after what the legacy default stream holds.
+
+        Raises:
+            DeviceError: the driver reported an error.
+        """
+        array = np.asarray(array, order="C")
+        with self.device.active():
+            call("cuMemcpyHtoD", self.address, array.ctypes.data, self.nbytes)
+            call("cuStreamSynchronize", LEGACY_STREAM)  # the last part may still be under way
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """A copy in host memory, as numpy asks for it."""

@@ -11,6 +11,7 @@ __all__ = ["numpy_dtype"]
 _NUMPY_NAMES = {
     "i1": "bool",
     "i8": "int8",
+    "u8": "uint8",
     "i16": "int16",
     "i32": "int32",
     "i64": "int64",

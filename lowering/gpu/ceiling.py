@@ -131,7 +131,7 @@ def _program(
         with ir.InsertionPoint(kernels):
             kernel_function(f"{name}_0", shape[1], (out,), {}, lambda pointer: body(kernels, pointer))
         with ir.InsertionPoint(host.entry_block):
-            launch("kernels", Kernel(f"{name}_0", (shape[0], 1, 1), shape[1], shared_bytes, (out,)))
+            launch("kernels", Kernel(f"{name}_0", (shape[0], 1, 1), shape[1], shared_bytes, (out,)), (out,))
             func.ReturnOp([])
         return str(module)
 

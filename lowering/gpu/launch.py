@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlir import ir
 from mlir.dialects import arith
 from mlir.dialects._gpu_ops_gen import LaunchFuncOp  # the one in mlir.dialects.gpu knows no clusters
@@ -9,6 +11,7 @@ from mlir.dialects._gpu_ops_gen import LaunchFuncOp  # the one in mlir.dialects.
 from bitmlir.dialects import bit
 from bitmlir.lowering.emit import i32
 from bitmlir.lowering.gpu.memory import Box, Kernel
+from bitmlir.lowering.kernels import WRITES, writes_attribute
 
 __all__ = ["launch"]
 
@@ -17,8 +20,8 @@ def _tensor_map(source: ir.Value, box: Box) -> ir.Value:
     return bit.TensorMapOp(source=source, box=box.sizes, window=box.window).result
 
 
-def launch(module: str, kernel: Kernel) -> None:
-    """Emit what the host does for one kernel at the insertion point."""
+def launch(module: str, kernel: Kernel, written: Sequence[ir.Value]) -> None:
+    """Emit what the host does for one kernel, which writes these of its arguments, at the insertion point."""
     arguments = [
         _tensor_map(value, kernel.boxes[i]) if i in kernel.boxes else value for i, value in enumerate(kernel.arguments)
     ]
@@ -40,6 +43,7 @@ def launch(module: str, kernel: Kernel) -> None:
         clusterSizeZ=cluster[2],
         dynamicSharedMemorySize=arith.constant(i32(), kernel.shared_bytes),
     )
+    launched.operation.attributes[WRITES] = writes_attribute(kernel.arguments, written)
     if kernel.overlaps:
         launched.operation.attributes["bit.overlap_previous"] = ir.UnitAttr.get()
     if kernel.persistent:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from networks import SMALL, equal, random_images
 
+import bitmlir
 from bitmlir import nn
 from bitmlir.nn import zoo
+from bitmlir.runtime.driver import DeviceArray
 
 pytestmark = pytest.mark.gpu
 
@@ -40,3 +44,21 @@ def test_tensors_go_in_and_come_out_and_a_graph_replays_it_all() -> None:
     device.copy_(torch.from_numpy(images))
     graph = bound.graph()
     np.testing.assert_array_equal(graph().cpu().numpy(), model.reference(images))
+
+
+@pytest.mark.parametrize("name", [*SMALL, "mnist-mlp", "cifar10-vgg"])
+def test_a_saved_network_is_exact_run_after_run_in_memory_that_its_layers_share(name: str, tmp_path: Path) -> None:
+    layer = SMALL[name] if name in SMALL else zoo.network(name, zoo.RandomParameters(5))
+    model = nn.compile(layer, batch=9)
+    model.save(tmp_path / "net.bitmlir")
+    network = bitmlir.load(tmp_path / "net.bitmlir")
+    place = DeviceArray.from_numpy(random_images(model))
+    bound = network.bind(place)
+    graph = bound.graph()
+    for seed in range(4):
+        images = random_images(model, seed)
+        place.copy_from(images)
+        for _ in range(20):  # they overlap
+            bound.run()
+        equal(bound(), model.reference(images))
+        equal(graph(), model.reference(images))

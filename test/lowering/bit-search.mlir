@@ -39,7 +39,7 @@
 // GPU-LABEL: func.func @search
 //       GPU:   %[[KEYS:.*]] = memref.alloc() : memref<8x5xi64>
 //      SM80:   gpu.memset %[[KEYS]], %{{.*}} : memref<8x5xi64>, i64
-//     SM90A:   gpu.launch_func @kernels::@zero_0_0 {{.*}} args(%[[KEYS]] : memref<8x5xi64>) {bit.overlap_previous}
+//     SM90A:   gpu.launch_func @kernels::@zero_0 {{.*}} args(%[[KEYS]] : memref<8x5xi64>) {bit.overlap_previous, bit.writes = array<i64: 0>}
 //       GPU:   gpu.launch_func @kernels::@plane_search_0
 //       GPU:   gpu.launch_func @kernels::@plane_ranks_1
 func.func @search(%x: tensor<8x40xi1, #bit.encoding<"bipolar">>, %w: tensor<64x40xi1, #bit.encoding<"bipolar">>)

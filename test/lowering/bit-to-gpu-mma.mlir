@@ -91,7 +91,7 @@ func.func @product(%x: memref<1x200x12xi32>, %w: memref<1x100x12xi32>, %out: mem
 //   CHECK-DAG:   arith.constant 562500 : index
 //   CHECK-DAG:   arith.constant 49744 : i32
 //       CHECK:   gpu.launch_func @kernels::@plane_matmul_1
-//  CHECK-SAME:     {bit.persistent = 1 : i32}
+//  CHECK-SAME:     {bit.persistent = 1 : i32, bit.writes = array<i64: 2>}
 func.func @many_rows(%x: memref<1x9000000x4xi32>, %w: memref<1x200x4xi32>, %bias: memref<200xi32>, %out: memref<9000000x200xi32>) {
   "bit.plane_matmul"(%x, %w, %out) ({
   ^bb0(%row: index, %col: index):

@@ -28,7 +28,7 @@
 //  CHECK-SAME:   memref<50xi32>, %[[PLANES:[^ ]*]]: memref<1x64x4xi32>, %[[SUMS:[^ ]*]]: memref<64xi32>
 //        SM80:   %[[ZERO:.*]] = arith.constant 0 : i32
 //        SM80:   gpu.memset %[[SUMS]], %[[ZERO]] : memref<64xi32>, i32
-//       SM90A:   gpu.launch_func @kernels::@zero_0_0 {{.*}} args(%[[SUMS]] : memref<64xi32>) {bit.overlap_previous}
+//       SM90A:   gpu.launch_func @kernels::@zero_0 {{.*}} args(%[[SUMS]] : memref<64xi32>) {bit.overlap_previous, bit.writes = array<i64: 0>}
 //   CHECK-NOT:   gpu.memset
 //       CHECK:   gpu.launch_func @kernels::@plane_matmul_0
 //  CHECK-SAME:     %[[PLANES]] : memref<1x64x4xi32>, %[[SUMS]] : memref<64xi32>

@@ -203,8 +203,8 @@ def launch(kernel: str, *arguments: str | TensorMap) -> Launch:
 
 
 def plan(steps: tuple[Launch | Memset, ...], weights: dict[str, tuple[int, ...]]) -> Plan:
-    arguments = tuple(Value(name, "packed", shape, {}, encoding="bipolar") for name, shape in weights.items())
-    return Plan("network", "sm_90a", arguments, (), (), steps)
+    constants = tuple(Value(name, "packed", shape, {}, encoding="bipolar") for name, shape in weights.items())
+    return Plan("network", "sm_90a", (), (), (), steps, constants)
 
 
 # --- tuning ---------------------------------------------------------------------------------------

@@ -192,16 +192,37 @@ def test_a_newer_format_says_who_made_it_and_what_to_do():
         Bundle.from_bytes(newer)
 
 
-def test_a_bundle_of_the_first_format_has_neither_clusters_nor_overlap():
+def in_format(number: int, change) -> bytes:
+    """The bundle's file as an earlier bitmlir wrote it: its plan as `change(plan)` leaves it."""
     with zipfile.ZipFile(io.BytesIO(BUNDLE.to_bytes())) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(members["manifest.json"])
     del manifest["sha256"]
-    manifest["format"] = 1
-    (launch,) = (step["launch"] for step in manifest["plan"]["steps"] if "launch" in step)
-    del launch["cluster"], launch["overlap_previous"]
+    manifest["format"] = number
+    change(manifest["plan"])
     manifest["sha256"] = _manifest_digest(manifest)
-    assert Bundle.from_bytes(zipped({**members, "manifest.json": json.dumps(manifest)})) == BUNDLE
+    return zipped({**members, "manifest.json": json.dumps(manifest)})
+
+
+def without_what_is_new_in_format_4(plan) -> None:
+    del plan["constants"], plan["setup"]
+    for buffer in plan["buffers"]:
+        del buffer["offset"]
+    for step in plan["steps"]:
+        step.get("launch", {}).pop("writes", None)
+
+
+def test_a_bundle_of_the_third_format_has_neither_constants_nor_shared_memory():
+    assert Bundle.from_bytes(in_format(3, without_what_is_new_in_format_4)) == BUNDLE
+
+
+def test_a_bundle_of_the_first_format_has_neither_clusters_nor_overlap():
+    def change(plan) -> None:
+        without_what_is_new_in_format_4(plan)
+        (launch,) = (step["launch"] for step in plan["steps"] if "launch" in step)
+        del launch["cluster"], launch["overlap_previous"], launch["persistent"]
+
+    assert Bundle.from_bytes(in_format(1, change)) == BUNDLE
 
 
 def test_clusters_and_overlap_are_kept():

@@ -12,6 +12,7 @@ from bitmlir.runtime.dtypes import numpy_dtype
     [
         ("i1", "b", 1),
         ("i8", "i", 1),
+        ("u8", "u", 1),
         ("i16", "i", 2),
         ("i32", "i", 4),
         ("i64", "i", 8),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from mlir import ir
 
+from bitmlir.compiler import lower
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
+from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.launch_plan import read_plan
 from bitmlir.lowering.pipeline import run_pipeline
 from bitmlir.lowering.stages import stage_pipelines
 from bitmlir.lowering.targets import get_target
+from bitmlir.pack_spec import PackSpec
 from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, TensorMap, Value
+from bitmlir.search_spec import SearchSpec
+from bitmlir.spec import MatmulSpec
 
 BIPOLAR = 'tensor<{}x{}xi1, #bit.encoding<"bipolar">>'
 YIELD = "^bb0(%acc: i32, %row: index, %col: index):\n"
@@ -377,3 +384,26 @@ def test_a_product_persists_if_it_has_more_tiles_than_find_room(target: str) -> 
         (launch,) = (step for step in plan_of(text, target).steps if isinstance(step, Launch))
         assert (launch.persistent is not None) == persists
         assert (launch.grid[0] > get_target(target).multiprocessors * (launch.persistent or 1)) == persists
+
+
+SPECS = [
+    MatmulSpec(40, 70, 300, "u2", "bipolar", out="u4", column_scale=True),
+    MatmulSpec(40, 70, 300, "bipolar", "bipolar", out="bit", batch=3),
+    GroupedSpec(groups=3, m=40, n=70, k=300, lhs="bipolar", rhs="u2"),
+    SearchSpec(m=8, n=500, k=256, lhs="bipolar", rhs="bipolar", count=5),
+    Conv2dSpec(2, 6, 5, channels=40, filters=8, lhs="bipolar", rhs="bipolar", out="bit", size=3, padding=1),
+    PackSpec(30, 100, "i4", scale=True),
+]
+
+
+@pytest.mark.parametrize("target", ["cpu", "sm_75", "sm_90a"])
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_launches_say_what_they_write(spec: Any, target: str) -> None:
+    plan = lower(spec, get_target(target)).plan
+    read = {name for value in plan.arguments for name in value.buffers.values()}
+    written: set[str] = set()
+    for step in plan.steps:
+        assert step.writes
+        assert written.issuperset(set(step.buffers) - set(step.writes) - read), "scratch is written before it is read"
+        written.update(step.writes)
+    assert written == {buffer.name for buffer in plan.buffers} - read

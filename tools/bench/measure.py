@@ -85,7 +85,7 @@ class Operands:
 
 @dataclass(frozen=True)
 class NetworkOperands:
-    """A network with its parameters and inputs where it is to find them."""
+    """A network with its inputs where it is to find them."""
 
     network: CompiledNetwork
     placed: dict[str, Any]
@@ -184,10 +184,8 @@ class Bench:
         return Operands(problem, host, [{**placed, "rhs": copy} for _, copy in copies] or [placed])
 
     def _network_operands(self, network: CompiledNetwork) -> NetworkOperands:
-        (inputs,) = (value for value in network.executable.plan.arguments if value.name == "images")
-        images = random_images(network.spec, network.nodes, self._seed).view(np.int8).reshape(inputs.shape)
-        given = {"images": images, **network.constants}
-        return NetworkOperands(network, {name: self._placed(value) for name, value in given.items()})
+        images = random_images(network.spec, network.nodes, self._seed)
+        return NetworkOperands(network, {"images": self._placed(images)})
 
     def _rotated(self, problem: Problem, plan: Plan) -> list[tuple[Packed, Packed]]:
         """Copies of the weights, on the host and placed; those of the problem before, if they do."""
@@ -304,11 +302,13 @@ def _work(problem: Problem, network: CompiledNetwork | None = None) -> tuple[int
 
 
 def _traffic(problem: Problem, plan: Plan) -> int:
-    """Bytes that must move: of arguments and results each once, but for empty tiles; of rotated weights the planes."""
+    """Bytes that must move: of arguments, constants and results each once, but for empty tiles; of rotated weights the
+    planes."""
     by_name = {value.name: value for value in plan.arguments}
     if problem.rotated:
         return _bytes(plan.buffer(by_name["rhs"].buffers["planes"]))
-    names = {name for value in (*plan.arguments, *plan.results) for name in value.buffers.values()}
+    values = (*plan.arguments, *plan.constants, *plan.results)
+    names = {name for value in values for name in value.buffers.values()}
     sparse = {by_name[name].buffers["planes"] for name in ("lhs", "rhs") if f"{name}_tiles" in by_name}
     sizes = {buffer.name: _bytes(buffer) for buffer in plan.buffers if buffer.name in names}
     return round(sum(n * (1 - problem.empty_tiles if name in sparse else 1) for name, n in sizes.items()))

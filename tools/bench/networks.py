@@ -85,15 +85,13 @@ class CompiledNetwork:
     """A network's program with its parameters, and what plain numpy says of some inputs.
 
     Attributes:
-        executable: takes `images`, of the shape that its plan says, and the constants.
-        constants: weights, thresholds and scales by name.
+        executable: takes `images`.
         sampled: numbers of the inputs that were computed in plain numpy. expected: their logits.
         nodes: its layers, sources first.
     """
 
     spec: NetworkSpec
     executable: Executable
-    constants: dict[str, Any]
     sampled: np.ndarray
     expected: np.ndarray
     nodes: tuple[Node, ...]
@@ -117,7 +115,6 @@ def compile_network(spec: NetworkSpec, target: str, seed: int, *, cached: bool) 
     """
     from bitmlir import nn
     from bitmlir.nn import zoo
-    from bitmlir.nn.build import constants_of
 
     output = zoo.network(spec.name, zoo.RandomParameters(seed), spec.bits)
     model = nn.compile(output, spec.batch, target, cached=cached)
@@ -128,7 +125,7 @@ def compile_network(spec: NetworkSpec, target: str, seed: int, *, cached: bool) 
     few = nn.Model(model.program, len(sampled), every=False, executable=model.executable)
     expected = few.reference(images[sampled])
     assert isinstance(expected, np.ndarray)
-    return CompiledNetwork(spec, model.executable, constants_of(model.program.steps), sampled, expected, nodes)
+    return CompiledNetwork(spec, model.executable, sampled, expected, nodes)
 
 
 def random_images(spec: NetworkSpec, nodes: Sequence[Node], seed: int) -> np.ndarray:
@@ -196,14 +193,14 @@ def layers_of_steps(plan: Plan, nodes: Sequence[Node]) -> list[str]:
 
 
 def _names_of_constants(plan: Plan, nodes: Sequence[Node]) -> dict[int, str]:
-    """The layer whose weights each argument `weights<number>` is: the first left of as many filters and as many taps,
+    """The layer whose weights each constant `weights<number>` is: the first left of as many filters and as many taps,
     since programs need not have layers in the order of a network that forks."""
     kinds = {"Conv2d": "conv", "Linear": "linear"}
     weighted = [node for node in nodes if node.weights]
     left = {f"{kinds[node.kind]}{number}": node.weights for number, node in enumerate(weighted, 1)}
-    arguments = {int(found[1]): v.shape for v in plan.arguments if (found := _CONSTANT.match(f"{v.name}."))}
+    constants = {int(found[1]): v.shape for v in plan.constants if (found := _CONSTANT.match(f"{v.name}."))}
     names = {}
-    for number, (filters, *taps) in sorted(arguments.items()):
+    for number, (filters, *taps) in sorted(constants.items()):
         fitting = [name for name, (o, *k) in left.items() if (o, math.prod(k)) == (filters, math.prod(taps))]
         if fitting:
             names[number] = fitting[0]
