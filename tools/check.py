@@ -23,7 +23,7 @@ from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.evaluate import evaluate
 
-__all__ = ["Operands", "Trial", "WrongResultError", "expected_results", "random_operands"]
+__all__ = ["Operands", "Trial", "WrongResultError", "expected_results", "random_operands", "require_equal"]
 
 
 _LARGEST_EXPONENT = 8  # of random floats, and with a minus the smallest one
@@ -77,7 +77,7 @@ class Trial:
         returned = self.call()
         results = returned if isinstance(returned, tuple) else (returned,)
         for value, result, right in zip(self.plan.results, results, expected, strict=True):
-            _require_equal(value.name, result, right)
+            require_equal(value.name, result, right)
         return sum(array.size for array in expected)
 
     def time(self, repeats: int) -> list[float]:
@@ -121,7 +121,12 @@ def _found(spec: SearchSpec, plain: Mapping[str, np.ndarray]) -> list[np.ndarray
     return list(reference.search(scores, spec.count, spec.order))
 
 
-def _require_equal(name: str, result: Any, expected: np.ndarray) -> None:
+def require_equal(name: str, result: Any, expected: np.ndarray) -> None:
+    """Check that every element is the expected one: integers equal, floats bit for bit (a NaN equals any other).
+
+    Raises:
+        WrongResultError: one differs; the message names the first.
+    """
     if isinstance(result, Packed):
         result.check()
         result = unpack(result)

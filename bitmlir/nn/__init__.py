@@ -28,6 +28,7 @@ from bitmlir.nn.layers import (
 )
 from bitmlir.nn.model import Model, compile
 from bitmlir.nn.qonnx import from_qonnx
+from bitmlir.nn.weights import load_weights
 
 __all__ = [
     "Add",
@@ -45,4 +46,5 @@ __all__ = [
     "Sign",
     "compile",
     "from_qonnx",
+    "load_weights",
 ]

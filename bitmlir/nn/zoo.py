@@ -26,7 +26,7 @@ from bitmlir.nn.layers import (
     Sign,
 )
 
-__all__ = ["NETWORKS", "GivenParameters", "Parameters", "RandomParameters", "network"]
+__all__ = ["NETWORKS", "GivenParameters", "Parameters", "RandomParameters", "network", "parameter_shapes"]
 
 
 class Parameters(Protocol):
@@ -61,10 +61,10 @@ class RandomParameters:
 
 @dataclass(frozen=True)
 class GivenParameters:
-    """Arrays by name, as from a file.
+    """Arrays by name, as from a file (see `load_weights`).
 
     Raises:
-        InputError: an array is missing. ShapeError: one has another shape.
+        InputError: an array is missing, or holds other than finite numbers. ShapeError: one has another shape.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -75,6 +75,11 @@ class GivenParameters:
         array = np.asarray(self.arrays[name])
         if array.shape != shape:
             raise ShapeError(f"'{name}' must have the shape {shape}, got {array.shape}")
+        if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+            raise InputError(f"'{name}' must hold numbers, got {array.dtype}")
+        if not (finite := np.isfinite(array)).all():
+            place = tuple(map(int, np.argwhere(~finite)[0]))
+            raise InputError(f"'{name}' must be finite, but {name}{list(place)} is {array[place]}")
         return array
 
 
@@ -234,6 +239,37 @@ NETWORKS: Mapping[str, tuple[tuple[int, ...], Callable[[_Maker], None]]] = Mappi
     }
 )
 """Name → the shape of its images, and what puts its layers on each other."""
+
+
+@dataclass
+class _Listed:
+    """Parameters that remember what was asked for."""
+
+    shapes: dict[str, tuple[int, ...]]
+
+    def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        self.shapes[name] = shape
+        return np.ones(shape, np.int8)
+
+
+def parameter_shapes(name: str, bits: int = 1) -> dict[str, tuple[int, ...]]:
+    """The arrays that a network needs, by name, with their shapes: weights of −1 and 1, weights8 of 8 bits with a sign,
+    and numbers of batch norms.
+
+    Filters are [filters, rows, columns, channels]; rows of weights behind a Flatten go through an image row by row,
+    with channels last.
+
+    Raises:
+        InputError: as of `network`.
+
+    Example:
+        >>> shapes = parameter_shapes("mnist-mlp")
+        >>> shapes["linear1.weights"], shapes["norm1.gamma"], len(shapes)
+        ((1024, 784), (1024,), 20)
+    """
+    listed = _Listed({})
+    network(name, listed, bits)
+    return listed.shapes
 
 
 def network(name: str, parameters: Parameters, bits: int = 1) -> Layer:

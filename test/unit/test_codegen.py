@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bitmlir
-from bitmlir import compiler, reference
+from bitmlir import compiler, nn, reference
 from bitmlir.assembler import find_assembler
 from bitmlir.dialects.errors import AssemblerError
 from bitmlir.lowering import pipeline
@@ -223,6 +224,31 @@ def test_on_a_gpu_the_program_is_checked_and_timed_there(program: tuple[str, ...
     assert out == ""
     assert re.fullmatch(rf"check: exact \(\d+ elements, device {re.escape(str(device))}\)", check)
     assert time.endswith(f"device {device}")
+
+
+def test_a_network_of_a_qonnx_file_is_checked_and_saved_like_any_other(tmp_path: Path, capfd: Capture) -> None:
+    pytest.importorskip("onnx", reason="reading QONNX files needs onnx")
+    file, bundle = str(Path(__file__).parents[2] / "docs/demo/digits.onnx"), str(tmp_path / "net.bitmlir")
+    command = ["network", "--qonnx", file, "--batch", "2", "--target", "cpu"]
+    assert codegen.main([*command, "--check", "-o", bundle]) == 0
+    assert capfd.readouterr() == ("", "check: exact (20 elements, device cpu)\n")
+    assert bitmlir.load(bundle).plan.arguments[0].dtype == "u8"
+    assert codegen.main(["network", "--qonnx", "nowhere.onnx", "--batch", "2", "--target", "cpu", "-o", bundle]) == 1
+    assert "nowhere.onnx" in capfd.readouterr().err
+
+
+def test_a_network_with_a_wrong_number_fails_the_check(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    exact = nn.Model.reference
+
+    def wrong(model: nn.Model, images: Any) -> Any:
+        numbers = exact(model, images)
+        assert isinstance(numbers, np.ndarray)
+        numbers[1, 7] = np.nextafter(numbers[1, 7], np.float32(np.inf))
+        return numbers
+
+    monkeypatch.setattr(nn.Model, "reference", wrong)
+    assert codegen.main(["network", "mnist-mlp", "--random", "0", "--batch", "2", "--target", "cpu", "--check"]) == 1
+    assert "1 of 20 elements are wrong" in capfd.readouterr().err
 
 
 # --- faults of ours -------------------------------------------------------------------------------

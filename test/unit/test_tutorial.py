@@ -1,4 +1,4 @@
-"""The tutorials and the README's example run as they stand."""
+"""The examples of the README and of documents run as they stand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("page", "fewest"), [("docs/tutorial.md", 15), ("docs/tutorial-brevitas.md", 4), ("README.md", 1)]
+    ("page", "fewest"),
+    [("docs/tutorial.md", 15), ("docs/tutorial-brevitas.md", 4), ("docs/networks.md", 3), ("README.md", 1)],
 )
 def test_the_python_of_a_page_runs_in_order(page: str, fewest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.M | re.S)
