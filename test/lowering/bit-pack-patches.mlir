@@ -23,15 +23,20 @@
 //       PLANES:   "bit.plane_matmul"(%[[P]],
 //       PLANES:     memref.load %[[SUMS]]
 
-// The filters become bytes in shared memory; lanes gather four bytes of an image at a time. 27 numbers are 36 bytes with rows of
-// taps in whole groups, two instructions of 32.
+// Rows of an image of 24 bytes come to shared memory 8 at a time, zeros where they lie outside; the filters become bytes there.
+// Lanes take four bytes of a row of taps, wherever they begin, from two words. 27 numbers are 36 bytes with rows of taps in whole
+// groups, two instructions of 32.
 
 // KERNEL-LABEL: llvm.func @plane_byte_conv_0
-//       KERNEL:   llvm.store %{{.*}} : i32, !llvm.ptr<3>
 //       KERNEL:   nvvm.barrier0
+//       KERNEL:   nvvm.cp.async.shared.global %{{.*}}, %{{.*}}, 8, cache = ca, %{{.*}} : !llvm.ptr<3>, !llvm.ptr<1>, i32
+//       KERNEL:   nvvm.cp.async.commit.group
+//       KERNEL:   llvm.store %{{.*}} : i32, !llvm.ptr<3>
 //       KERNEL:   scf.for
+//       KERNEL:     nvvm.cp.async.wait.group 1
+//       KERNEL:     nvvm.barrier0
 //       KERNEL:     scf.for %{{.*}} = %{{.*}} to %c2_i32
-//       KERNEL:       llvm.load %{{.*}} : !llvm.ptr<1> -> i8
+//       KERNEL:       llvm.intr.fshr
 //       KERNEL:       nvvm.mma.sync {{.*}} {intOverflowBehavior = #nvvm.mma_int_overflow<wrapped>, {{.*}}multiplicandAPtxType = #nvvm.mma_type<s8>, multiplicandBPtxType = #nvvm.mma_type<s8>, shape = #nvvm.shape<m = 16, n = 8, k = 32>}
 
 // PACK-LABEL: llvm.func @plane_pack_patches_0
