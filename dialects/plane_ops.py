@@ -92,7 +92,7 @@ class PlaneMatmulOp(DialectOp):
     block (row, col, batch: index).
 
     With a `window` (see `window_attribute`) lhs are images, memref<Px(N·H·W)xVxi32>: its rows are the patches that
-    `bit.plane_patches` would gather, of K = T·V·32 bits, which the kernel gathers itself (sm_90a only).
+    `bit.plane_patches` would gather, of K = T·V·32 bits, which the kernel gathers itself (on GPUs).
     """
 
     lhs = Operand()

@@ -420,7 +420,7 @@ class _Decomposition:
         self._check_range(op, lhs, rhs, "and")
         attribute = bit.window_attribute(window)
         is_pixel = window.sees_pixels
-        gathers = self.target.copy == "tma" and window.im2col_fault is None and not is_pixel  # by itself what it sees
+        gathers = self._gathers(window) and not is_pixel  # by itself what it sees
         patches = lhs.planes
         if not gathers and not is_pixel:
             if places * row_words * lhs.encoding.bits * (BITS_PER_WORD // 8) >= _MOST_PATCH_BYTES:
@@ -452,6 +452,10 @@ class _Decomposition:
             window=attribute if gathers else None,
             body=functools.partial(self._conv_body, op, sums, edges, adds_itself),
         )
+
+    def _gathers(self, window: Window) -> bool:
+        """Whether products gather what a window sees themselves."""
+        return self.target.is_gpu and (self.target.copy != "tma" or window.im2col_fault is None)
 
     def _reduce_window(self, op: bit.ReduceWindowOp) -> None:
         """The same on pixels as rows."""

@@ -18,7 +18,7 @@ from mlir import ir
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
-from bitmlir.dialects.layout import TILE_BITS, ceil_div
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div
 from bitmlir.lowering.elements import Chain, arrays_read
 from bitmlir.lowering.gpu.matrices import Placement
 from bitmlir.lowering.gpu.memory import element_bytes
@@ -166,6 +166,7 @@ _RESIDENT_WARPS = 8  # that find room on a multiprocessor with all the registers
 _RESIDENT_START = 0.35e-6  # seconds from such a kernel's start until its first products, without barriers
 _LINE_CLOCKS, _LONG_LINE_CLOCKS = 3.0, 5.0  # to load what a warp asks of a cache line, of rows of one load and of more
 _LINE_BYTES = 128
+_SLICES, _REQUESTS_A_CLOCK = 96, 52.0  # of the L2 cache, and of all slices together
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,8 @@ class CostModel:
             "memory": (read if cached else max(read, schedule.drawn)) / machine.memory_bytes_per_second,
             "writes": written / machine.write_bytes_per_second,
         }
+        if self.problem.window is not None and isinstance(tile, WgmmaTile):
+            limits["gathering by all"] = self._gathered(tile) / (self._slices_clocks * machine.clock_hz)
         if machine.watts is not None:
             amounts = (self.work.operations, schedule.l2_bytes, written)
             limits["power"] = sum(a * b for a, b in zip(amounts, machine.joules, strict=True)) / machine.watts
@@ -367,6 +370,20 @@ class CostModel:
         """Clocks of a step in which TMA gathers what a window sees, row by row of a piece."""
         pieces = self.problem.row_bytes / self.problem.piece_bytes / ceil_div(self.problem.k, TILE_BITS)
         return pieces * rows * _PIECE_CLOCKS
+
+    def _gathered(self, tile: WgmmaTile) -> int:
+        """Requests to the L2 cache by which all blocks gather what a window sees: a row of a piece each."""
+        pieces = self.problem.row_bytes // self.problem.piece_bytes
+        pairs = sum(len(chain.pairs) for chain in self.problem.chains)
+        return wgmma_placement(self.problem, tile).tiles * tile.cluster * tile.rows * pieces * pairs
+
+    @property
+    def _slices_clocks(self) -> float:
+        """Such requests that L2 answers a clock. Few lines of images do not lie evenly in its slices, of which
+        the one with most is waited for: of so many a slice on average, it has about three standard deviations more."""
+        words = math.prod(ir.MemRefType(self.problem.op.lhs.type).shape)
+        average = words * (BITS_PER_WORD // 8) / _LINE_BYTES / _SLICES
+        return _REQUESTS_A_CLOCK * average / (average + 3 * math.sqrt(average))
 
     def _line_cost(self, tile: WgmmaTile) -> float:
         """The share of its time that a kernel loses where neighbouring tiles write to the same cache lines."""

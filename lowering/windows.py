@@ -12,7 +12,7 @@ from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, select
 
 __all__ = ["class_number", "class_taps", "pixel_at", "place_in_image", "window_sum"]
 
-_FEW_TAPS = 9  # which need no loop
+_FEW_TAPS = 4  # of a row, which need no loop
 
 
 def place_in_image(window: Window, place: Scalar) -> tuple[Scalar, Scalar, Scalar]:
@@ -59,17 +59,19 @@ def window_sum(window: Window, place: ir.Value, read: Callable[[Scalar], Scalar]
         return vector.from_elements(ir.VectorType.get([lanes], i32()), sums)
     where = place_in_image(window, Scalar(place).to_i32())
 
-    def add(tap: Scalar, total: Carried) -> Carried:
-        r, s = tap // window.columns.taps, tap % window.columns.taps
+    def add(r: Scalar, s: Scalar, total: Carried) -> Carried:
         inside, pixel = pixel_at(window, where, r, s, outside=0)
         return [(Scalar(total[0]) + select(inside, read(pixel), 0)).value]
 
-    total: Carried = [const(0).value]
-    if window.taps > _FEW_TAPS:
-        return for_loop(const(0), const(window.taps), const(1), total, add)[0]
-    for tap in range(window.taps):
-        total = add(const(tap), total)
-    return total[0]
+    def add_row(r: Scalar, total: Carried) -> Carried:
+        if window.columns.taps > _FEW_TAPS:
+            return for_loop(const(0), const(window.columns.taps), const(1), total, lambda s, so_far: add(r, s, so_far))
+        for s in range(window.columns.taps):
+            total = add(r, const(s), total)
+        return total
+
+    # Rows in a loop: warps that only prepare things have few registers.
+    return for_loop(const(0), const(window.rows.taps), const(1), [const(0).value], add_row)[0]
 
 
 def class_taps(axis: Axis, number: Scalar) -> tuple[Scalar, Scalar]:

@@ -24,6 +24,7 @@ from mlir import ir
 from mlir.dialects import arith, nvvm, scf
 
 from bitmlir.dialects.layout import TILE_BITS
+from bitmlir.dialects.window import Window
 from bitmlir.lowering.elements import Chain, Elements, Grid
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32, if_else, if_then, select
 from bitmlir.lowering.gpu.column_order import ColumnOrder
@@ -58,6 +59,7 @@ from bitmlir.lowering.instructions import (
     MmaInstruction,
     get_instruction,
 )
+from bitmlir.lowering.windows import place_in_image
 
 __all__ = ["build_mma_kernel"]
 
@@ -97,6 +99,17 @@ class _OutputTile:
     first_row: Scalar
     first_column: Scalar
     place: Place
+
+
+@dataclass(frozen=True)
+class _SeenRow:
+    """Where a window lies at a row of a product: the row and column of its first tap, numbers past the last ones before
+    the image; the number of the pixel there; and whether the product has the row, if it may not."""
+
+    y: Scalar
+    x: Scalar
+    pixel: Scalar
+    exists: Scalar | None
 
 
 class _Emitter:
@@ -181,13 +194,14 @@ class _Emitter:
         problem = self.problem
 
         def produce_tile(tile: _OutputTile, at: Position, staged_at: Position) -> tuple[Position, Position]:
+            seen = None if problem.window is None else self._seen_rows(tile, problem.window)
             for chain in problem.chains:
                 steps = self._steps(chain, tile)
 
                 def step(_: Scalar, carried: list[ir.Value], steps: Steps = steps) -> list[ir.Value]:
                     here, state = Position.of(carried[:2]), carried[2:]
                     self.ring.wait_empty(here)
-                    self.copy_stage(self._chunks(tile, here, steps.position(state)))
+                    self.copy_stage(self._chunks(tile, seen, here, steps.position(state)))
                     self.ring.arrive_full(here, copied=problem.target.copy == "cp.async")
                     return [*self.ring.after(here).carried, *steps.next(state)]
 
@@ -216,7 +230,39 @@ class _Emitter:
         self.staged_ring.arrive_full(at)
         return self.staged_ring.after(at)
 
-    def _chunks(self, tile: _OutputTile, at: Position, position: tuple[Scalar, Scalar, Scalar]) -> list[Chunk]:
+    def _seen_rows(self, tile: _OutputTile, window: Window) -> list[_SeenRow]:
+        """Where the window lies at this thread's rows of a tile."""
+        row_in_tile, rows_at_once = self.filler // CHUNKS, self.tile.producers * LANES // CHUNKS
+        seen = []
+        for row in range(0, self.tile.rows, rows_at_once):
+            place = tile.first_row + row_in_tile + row
+            image, y, x = place_in_image(window, place.minimum(self.problem.m - 1))
+            y, x = y * window.rows.stride - window.rows.before, x * window.columns.stride - window.columns.before
+            pixel = image * window.pixels + y * window.columns.size + x
+            seen.append(_SeenRow(y, x, pixel, place < self.problem.m if self.problem.m % self.tile.rows else None))
+        return seen
+
+    def _seen(self, row: _SeenRow, window: Window, plane: Scalar, byte: Scalar) -> tuple[ir.Value, Scalar]:
+        """Where a chunk of a row of patches lies, which begins at that byte; and whether it is inside the image."""
+        rows, columns = window.rows, window.columns
+        pixel_bytes, planes = self.problem.row_bytes // window.taps, self.pointers[self.problem.op.lhs]
+        tap, within = byte // pixel_bytes, byte % pixel_bytes
+        down, right = tap // columns.taps * rows.dilation, tap % columns.taps * columns.dilation
+        inside = (row.y + down < rows.size) & (row.x + right < columns.size)
+        inside = inside if row.exists is None else inside & row.exists
+        if self.problem.row_bytes % BLOCK_BYTES:
+            inside = inside & (byte < self.problem.row_bytes)
+        pixels = ir.MemRefType(self.problem.op.lhs.type).shape[1]
+        pixel = plane * pixels + row.pixel + down * columns.size + right
+        return offset(planes, pixel.to_i64() * pixel_bytes + within.to_i64(), GLOBAL), inside
+
+    def _chunks(
+        self,
+        tile: _OutputTile,
+        seen: list[_SeenRow] | None,
+        at: Position,
+        position: tuple[Scalar, Scalar, Scalar],
+    ) -> list[Chunk]:
         """This thread's chunks of a stage."""
         problem = self.problem
         lhs_plane, rhs_plane, block = position
@@ -242,9 +288,12 @@ class _Emitter:
                 end = select(block * BLOCK_BYTES + in_block < problem.row_bytes, end, 0)
             fits = bound % rows == 0 and problem.groups is None
             rows_left = None if whole_blocks and fits else end - first.minimum(end)
-            for row in range(0, rows, rows_at_once):
-                source = offset(address, order.column(row) * problem.row_bytes, GLOBAL)
-                inside = None if rows_left is None else const(order.column(row)) < rows_left
+            for number, row in enumerate(range(0, rows, rows_at_once)):
+                if start == 0 and seen is not None and problem.window is not None:
+                    source, inside = self._seen(seen[number], problem.window, plane, block * BLOCK_BYTES + in_block)
+                else:
+                    source = offset(address, order.column(row) * problem.row_bytes, GLOBAL)
+                    inside = None if rows_left is None else const(order.column(row)) < rows_left
                 # Where a warp brings four rows at a time, the swizzle differs from one time to the next.
                 turned = place if row % CHUNKS == 0 else place ^ (row % CHUNKS * CHUNK_BYTES)
                 to = offset(offset(self.shared, turned, SHARED), start + row * BLOCK_BYTES, SHARED)

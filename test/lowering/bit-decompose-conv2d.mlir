@@ -1,7 +1,7 @@
-// RUN: bitmlir-opt %s --bit-verify --bit-decompose=target=sm_90 | FileCheck %s
+// RUN: bitmlir-opt %s --bit-verify --bit-decompose | FileCheck %s
 // RUN: bitmlir-opt %s --bit-verify --bit-decompose=target=sm_90a | FileCheck %s --check-prefix=GATHER
 
-// A convolution is a product of patches with filters, which TMA gathers itself. Pixels are rows, and the taps of a filter one row: 9 taps of 40 channels
+// A convolution is a product of patches with filters, which kernels for GPUs gather themselves. Pixels are rows, and the taps of a filter one row: 9 taps of 40 channels
 // are 36 words. By AND, to which places outside the image, without bits, add nothing.
 
 // CHECK-LABEL: func.func @signs

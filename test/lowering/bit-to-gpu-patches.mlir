@@ -16,8 +16,9 @@
 
 // CHECK-LABEL: llvm.func @plane_patch_sums_1
 //       CHECK:   arith.cmpi ult, %{{.*}}, %c60_i32
-// CHECK-COUNT-9:   llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<1> -> i32
-//       CHECK:   arith.addi
+//       CHECK:   scf.for %{{.*}} = %{{.*}} to %c3_i32
+// CHECK-COUNT-3:     llvm.load %{{.*}} {alignment = 4 : i64} : !llvm.ptr<1> -> i32
+//       CHECK:     arith.select
 
 // A thread a filter in a class, eight in nine. The class says which rows of taps lie inside, and which columns.
 
