@@ -63,6 +63,8 @@ class RandomParameters:
 class GivenParameters:
     """Arrays by name, as from a file (see `load_weights`).
 
+    Weights of −1 and 1 may be packed, as `np.packbits(weights > 0, axis=-1)`.
+
     Raises:
         InputError: an array is missing, or holds other than finite numbers. ShapeError: one has another shape.
     """
@@ -73,6 +75,8 @@ class GivenParameters:
         if name not in self.arrays:
             raise InputError(f"the network needs an array '{name}' of shape {shape}, which is missing")
         array = np.asarray(self.arrays[name])
+        if name.endswith(".weights") and array.dtype == np.uint8 and array.shape == _packed(shape) != shape:
+            return np.unpackbits(array, axis=-1, count=shape[-1]).astype(np.int8) * 2 - 1
         if array.shape != shape:
             raise ShapeError(f"'{name}' must have the shape {shape}, got {array.shape}")
         if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
@@ -81,6 +85,11 @@ class GivenParameters:
             place = tuple(map(int, np.argwhere(~finite)[0]))
             raise InputError(f"'{name}' must be finite, but {name}{list(place)} is {array[place]}")
         return array
+
+
+def _packed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of bytes that hold eight numbers of the last axis each."""
+    return (*shape[:-1], -(-shape[-1] // 8))
 
 
 @dataclass

@@ -56,6 +56,25 @@ def test_a_network_has_the_weights_of_its_file(kind: str, tmp_path: Path, capfd:
     np.testing.assert_array_equal(bitmlir.load(tmp_path / "net.bitmlir")(images), right.reference(images))
 
 
+@pytest.mark.parametrize("shape", [(5, 784), (3, 2, 2, 13), (4, 8), (6, 1)])
+def test_weights_may_be_packed(shape: tuple[int, ...], tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), shape)
+    packed = weights if shape[-1] == 1 else np.packbits(weights > 0, axis=-1)  # of one number there is nothing to pack
+    np.savez(tmp_path / "w.npz", **{"conv1.weights": packed})
+    np.testing.assert_array_equal(nn.load_weights(tmp_path / "w.npz").get("conv1.weights", shape), weights)
+
+
+def test_what_only_looks_packed_is_refused() -> None:
+    packed = np.zeros((4, 2), np.uint8)
+    for name, array in (
+        ("linear1.weights", packed.astype(np.int8)),
+        ("linear1.weights8", packed),
+        ("linear1.weights", packed[:, :1]),
+    ):
+        with pytest.raises(ShapeError, match=rf"'{name}' must have the shape \(4, 13\), got \(4, "):
+            zoo.GivenParameters({name: array}).get(name, (4, 13))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
