@@ -1,8 +1,8 @@
 """The demo: a trained 1-bit network reads real handwritten digits, compiled by bitmlir and checked bit for bit.
 
 `make demo` runs it on scikit-learn's digits, `make demo ARGS="--mnist DIR"` on MNIST's files in a folder: on the GPU if
-there is one, else on the CPU. It leaves the program at every level in a folder. The exit code is 1 if the output of any
-layer differs from numpy's.
+there is one, else on the CPU. It leaves the program at every level in a folder, and a bundle for `bitmlir run`.
+The exit code is 1 if the output of any layer differs from numpy's.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import sys
 from pathlib import Path
 
 import data
+import network
 import numpy as np
-from model import arguments, network_module
-from network import Network
 from rich.console import Console
 from rich.text import Text
 
 import bitmlir
+from bitmlir import nn
 from bitmlir.compiler import resolve_target
 from bitmlir.dialects.errors import InputError
 from bitmlir.runtime.bundle import STAGES
 from bitmlir.runtime.driver import Device
 from bitmlir.tools.cli import BAD_INPUT, OK, run_tool, write_output
 
-FOLDER = Path(__file__).parent
 ALWAYS_COMPILED = ("sm_80", "sm_90a")  # beside the target that runs, so that their PTX is left with or without a GPU
 
 
@@ -54,28 +53,32 @@ def demo(options: argparse.Namespace) -> int:
     target = resolve_target(options.target).name
     folder = Path(options.out or Path("out", name))
     images, labels = load_held_out(name, options.mnist)
-    network = Network.load(FOLDER / f"{name}.npz")
-    show(console, "network", f"{'-'.join(map(str, network.widths))} on {name}, weights +1 and -1")
+    layers = network.load(name)
+    show(console, "network", f"{'-'.join(map(str, network.WIDTHS[name]))} on {name}, weights +1 and -1")
 
     with console.status("compiling"):
-        program = network_module(network, len(images))
-        executables = {t: bitmlir.compile(program, t) for t in dict.fromkeys((target, *ALWAYS_COMPILED))}
-    for executable in executables.values():
-        leave(executable, folder / executable.target)
-    show(console, "files", f"{folder}: IR of every level, PTX and bundle for {', '.join(executables)}")
+        targets = dict.fromkeys((target, *ALWAYS_COMPILED))
+        models = {each: nn.compile(layers, len(images), each) for each in targets}
+        layer_by_layer = nn.compile(layers, len(images), target, every=True)
+    for each, model in models.items():
+        leave(model, folder / each)
+    show(console, "files", f"{folder}: IR of every level, PTX and bundle for {', '.join(targets)}")
 
     show(console, "target", f"{target} ({device_name(target)})")
-    bound = executables[target].bind(images, **arguments(network))
-    outputs, expected = bound(), network.outputs(images)
-    equal = [is_equal(*pair) for pair in zip(outputs, expected, strict=True)]
-    for number, (layer, output, same) in enumerate(zip(network.layers, expected, equal, strict=True), 1):
-        rows, columns = output.shape
-        encoding = "bipolar" if layer.out == "bit" else layer.out
-        verdict = Text("equal to numpy's, bit for bit", "green") if same else Text("DIFFERS from numpy's", "bold red")
-        show(console, f"layer {number}", f"{rows} x {columns:<4} {encoding:<7} ", verdict)
+    expected = layer_by_layer.reference(images)
+    equal = [is_equal(*pair) for pair in zip(layer_by_layer(images), expected, strict=True)]
+    for number, (numbers, same) in enumerate(zip(expected, equal, strict=True), 1):
+        rows, columns = numbers.shape
+        kind = "f32" if number == len(expected) else "±1"
+        show(console, f"layer {number}", f"{rows} x {columns:<4} {kind:<4}", verdict(same))
 
-    accuracy = float(np.mean(outputs[-1].argmax(axis=1) == labels))
-    twin = json.loads((FOLDER / "weights.json").read_text())[name]["float_test_accuracy"]
+    bound = models[target].bind(images)
+    logits = bound()
+    equal.append(is_equal(logits, expected[-1]))
+    show(console, "program", "logits ", verdict(equal[-1]))
+    accuracy = float(np.mean(logits.argmax(axis=1) == labels))
+    stored = json.loads((network.FOLDER / "networks.json").read_text())[f"{name}.npz"]
+    twin = stored["float_test_correct"] / stored["test_images"]
     show(console, "accuracy", f"{accuracy:.2%} of {len(labels)} held-out images (with float weights: {twin:.2%})")
     seconds = statistics.median(bound.time())
     speed = f"{len(images) / seconds:,.0f} images per second"
@@ -86,6 +89,11 @@ def demo(options: argparse.Namespace) -> int:
 def show(console: Console, label: str, *values: str | Text) -> None:
     """Print one line: what it is about, and what there is to say."""
     console.print(Text.assemble((f"{label:<10}", "bold"), *values))
+
+
+def verdict(same: bool) -> Text:
+    """What the comparison with numpy says."""
+    return Text("equal to numpy's, bit for bit", "green") if same else Text("DIFFERS from numpy's", "bold red")
 
 
 def load_held_out(name: str, folder: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -101,8 +109,8 @@ def load_held_out(name: str, folder: str | None) -> tuple[np.ndarray, np.ndarray
     return parts.test_images, parts.test_labels
 
 
-def leave(executable: bitmlir.Executable, folder: Path) -> None:
-    """Write a program into a folder: a file for each level it has, and its bundle.
+def leave(model: nn.Model, folder: Path) -> None:
+    """Write a network into a folder: a file for each level of its program, and its bundle.
 
     Raises:
         BitmlirError: they cannot be written.
@@ -114,12 +122,12 @@ def leave(executable: bitmlir.Executable, folder: Path) -> None:
     for level, path in STAGES.items():
         file = folder / Path(path).name
         try:
-            content = executable.emit(level)
+            content = model.executable.emit(level)
         except InputError:  # a level of other targets, or no assembler for a cubin; nor must an old one stay
             file.unlink(missing_ok=True)
         else:
             write_output(str(file), content)
-    executable.save(folder / "network.bitmlir")
+    model.save(folder / "network.bitmlir")
 
 
 def device_name(target: str) -> str:

@@ -1,127 +1,67 @@
-"""A binarised multilayer perceptron: its layers, its file, and what it computes in plain numpy.
-
-Every product is exact in integers. A hidden layer turns its accumulator into ±1 with one comparison, which is what
-batch normalisation followed by the sign function comes to; only the last layer computes in floating point.
-"""
+"""The networks of the demo: linear layers of `bitmlir.nn` with weights of ±1, and the files that hold their numbers."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-__all__ = ["Layer", "Network", "thresholds"]
+from bitmlir import nn
+from bitmlir.nn import zoo
 
-INT32 = np.iinfo(np.int32)
+__all__ = ["FOLDER", "WIDTHS", "load", "perceptron", "turns"]
 
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A fully connected layer with weights of ±1: `acc = x · weightsᵀ`, exact in int32, then one of two endings.
-
-    | `out`   | `parameters`                                  | result                                                |
-    |---------|-----------------------------------------------|-------------------------------------------------------|
-    | `"bit"` | `threshold` int32 [n], `flip` bool [n]        | ±1: +1 where `(acc >= threshold) != flip`             |
-    | `"f32"` | `column_scale` float32 [n], `bias` float32 [n]| `f32(acc) * column_scale + bias`, each step rounded   |
-
-    `encoding` names the values of x ("u4", "u8", "bipolar"); `weights` is int8 [n, k] of ±1.
-    """
-
-    encoding: str
-    weights: np.ndarray
-    out: Literal["bit", "f32"]
-    parameters: dict[str, np.ndarray]
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The layer's output [images, n] for the input [images, k]: int8 of ±1, or float32.
-
-        Example:
-            >>> parameters = {"threshold": np.int32([0, 0]), "flip": np.array([False, True])}
-            >>> Layer("u4", np.int8([[1, 1], [1, 1]]), "bit", parameters)(np.uint8([[3, 15]]))
-            array([[ 1, -1]], dtype=int8)
-        """
-        # A float64 product of integers is exact below 2^53, and BLAS makes it much faster than numpy's integer one.
-        acc = (x.astype(np.float64) @ self.weights.T.astype(np.float64)).astype(np.int32)
-        if self.out == "bit":
-            bits = (acc >= self.parameters["threshold"]) != self.parameters["flip"]
-            return np.where(bits, np.int8(1), np.int8(-1))
-        return acc.astype(np.float32) * self.parameters["column_scale"] + self.parameters["bias"]
+FOLDER = Path(__file__).parent
+WIDTHS = {"digits": (64, 512, 512, 10), "mnist": (784, 1024, 1024, 1024, 10)}  # pixels, then the outputs of each layer
 
 
-@dataclass(frozen=True, eq=False)
-class Network:
-    """Layers, each fed with the output of the one before it."""
-
-    layers: tuple[Layer, ...]
-
-    @property
-    def encodings(self) -> tuple[str, ...]:
-        """The encoding of each layer's input."""
-        return tuple(layer.encoding for layer in self.layers)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """The number of inputs, then the number of outputs of each layer."""
-        return (self.layers[0].weights.shape[1], *(layer.weights.shape[0] for layer in self.layers))
-
-    def outputs(self, x: np.ndarray) -> list[np.ndarray]:
-        """The output of every layer for the images x [images, pixels]; the last one holds the logits."""
-        results: list[np.ndarray] = []
-        for layer in self.layers:
-            results.append(layer(results[-1] if results else x))
-        return results
-
-    def classify(self, x: np.ndarray) -> np.ndarray:
-        """The class of each image: where its largest logit is."""
-        return self.outputs(x)[-1].argmax(axis=1)
-
-    def save(self, path: str | Path) -> None:
-        """Write the network as an .npz, with the signs of the weights packed eight to a byte."""
-        arrays: dict[str, np.ndarray] = {"encodings": np.array(self.encodings), "widths": np.array(self.widths)}
-        for i, layer in enumerate(self.layers):
-            arrays[f"{i}.weights"] = np.packbits(layer.weights > 0, axis=1)
-            arrays |= {f"{i}.{name}": value for name, value in layer.parameters.items()}
-        unfinished = Path(path).with_suffix(".tmp")
-        with open(unfinished, "wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        os.replace(unfinished, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Network:
-        """Read what `save` wrote."""
-        with np.load(path) as file:
-            arrays = dict(file)
-        layers = []
-        for i, (encoding, inputs) in enumerate(zip(arrays["encodings"], arrays["widths"][:-1], strict=True)):
-            signs = np.unpackbits(arrays[f"{i}.weights"], axis=1, count=inputs)
-            names = ("threshold", "flip") if f"{i}.threshold" in arrays else ("column_scale", "bias")
-            layers.append(
-                Layer(
-                    encoding=str(encoding),
-                    weights=np.where(signs, np.int8(1), np.int8(-1)),
-                    out="bit" if "threshold" in names else "f32",
-                    parameters={name: arrays[f"{i}.{name}"] for name in names},
-                )
-            )
-        return cls(tuple(layers))
-
-
-def thresholds(gamma: np.ndarray, mean: np.ndarray, deviation: np.ndarray, beta: np.ndarray) -> dict[str, np.ndarray]:
-    """The `threshold` and `flip` that stand for batch normalisation (four arrays float64 [n]) and the sign function.
-
-    `(acc >= threshold) != flip` is `gamma·(acc − mean)/deviation + beta >= 0` for every int32 acc: with
-    t = mean − beta·deviation/gamma that is acc ≥ ⌈t⌉ for gamma > 0, and not acc ≥ ⌊t⌋ + 1 for gamma < 0. For
-    gamma = 0 the bit is constant, the sign of beta: every acc passes the smallest threshold.
+def load(name: str) -> nn.Layer:
+    """The logits of the network that is stored beside this file.
 
     Example:
-        >>> thresholds(np.array([2.0, -2.0]), np.array([0.5, 0.5]), np.ones(2), np.zeros(2))
-        {'threshold': array([1, 1], dtype=int32), 'flip': array([False,  True])}
+        >>> load("digits").shape
+        (10,)
     """
-    constant = gamma == 0
-    t = mean - beta * deviation / np.where(constant, 1, gamma)
-    limit = np.where(gamma > 0, np.ceil(t), np.floor(t) + 1)
-    limit = np.where(constant, INT32.min, np.clip(limit, INT32.min, INT32.max))
-    return {"threshold": limit.astype(np.int32), "flip": np.where(constant, beta < 0, gamma < 0)}
+    return perceptron(nn.load_weights(FOLDER / f"{name}.npz"), WIDTHS[name])
+
+
+def perceptron(parameters: zoo.Parameters, widths: Sequence[int]) -> nn.Layer:
+    """Linear layers with a batch norm each, and signs between them; arrays have the names of `bitmlir.nn.zoo`, whose
+    `mnist-mlp` is the larger of the two networks.
+
+    Example:
+        >>> perceptron(zoo.RandomParameters(0), (64, 512, 10)).shape
+        (10,)
+    """
+    x: nn.Layer = nn.Input((widths[0],))
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), start=1):
+        codes = x if number == 1 else nn.Sign(x)
+        sums = nn.Linear(codes, parameters.get(f"linear{number}.weights", (outputs, inputs)))
+        names = ("gamma", "beta", "mean", "variance")
+        x = nn.BatchNorm(sums, *(parameters.get(f"norm{number}.{name}", (outputs,)) for name in names))
+    return x
+
+
+def turns(gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> dict[str, np.ndarray]:
+    """The batch norm with the fewest digits whose sign is that of `gamma·(x − mean)/deviation + beta` for integers x.
+
+    All that a sign needs is where it turns and which way. So gamma becomes ±1, mean lies between the two integers
+    where the sign turns, and beta is 0; where gamma is 0, the sign is beta's. All are float32 [channels].
+
+    Example:
+        >>> norm = turns(np.array([2.0, -2.0, 0.0]), np.zeros(3), np.array([0.2, 3.0, 9.0]), np.ones(3))
+        >>> norm["gamma"].tolist(), norm["mean"].tolist(), norm["beta"].tolist()
+        ([1.0, -1.0, 0.0], [0.5, 3.5, 0.0], [0.0, 0.0, 1.0])
+    """
+    flat = gamma == 0
+    place = mean - beta * deviation / np.where(flat, 1, gamma)
+    between = np.where(gamma > 0, np.ceil(place) - 0.5, np.floor(place) + 0.5)  # at the place itself the sign is 1
+    norm = {
+        "gamma": np.sign(gamma),
+        "beta": np.where(flat, np.where(beta >= 0, 1, -1), 0),
+        "mean": np.where(flat, 0, between),
+        "variance": np.ones_like(gamma),
+    }
+    return {name: values.astype(np.float32) for name, values in norm.items()}

@@ -1,28 +1,20 @@
 """Train convolutional networks with Brevitas and export them to QONNX: `python docs/demo/train_conv.py digits`.
 
 Writes beside this file `<name>.onnx`, what Brevitas exports, `<name>-logits.npz`, what QONNX's own executor makes of
-every held-out image, and the network's entry in `convolutions.json`. Needs `pip install torch brevitas onnxoptimizer`
-beside `pip install '.[qonnx,demo]'`; `… mnist --mnist DIR` trains on MNIST's files.
-
-Weights are ±1 in every layer; activations have 2 bits, or are ±1 (digits-binary). Images are moved about as in
-`train.py`, and with `--validate` the last training images are scored and nothing is written, so that the held-out
-images decided nothing. The seeds are fixed.
+every held-out image, and the network's entry in `networks.json`; `training.py` says what `--validate` does. Needs
+`pip install torch brevitas onnxoptimizer` beside `pip install '.[qonnx,demo]'`; `… mnist --mnist DIR` trains on MNIST's
+files. Weights are ±1 in every layer; activations have 2 bits, or are ±1 (digits-binary).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import platform
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import brevitas
 import brevitas.nn as qnn
-import data
 import numpy as np
 import onnx
 import torch
@@ -33,29 +25,25 @@ from qonnx.core.onnx_exec import execute_onnx
 from qonnx.util.cleanup import cleanup_model
 from torch import Tensor, nn
 from torch.nn import functional as F
-from train import CLASSES, FOLDER, augment
-from train import Recipe as Moves
+from training import CLASSES, FOLDER, Plan, dataset, fit, options, record
 
 
 @dataclass(frozen=True)
 class Recipe:
     """What one network is made of, and how it is trained."""
 
+    plan: Plan
     largest: int  # pixel
     blocks: tuple[tuple[int, int, bool], ...]  # filters, stride, and whether the largest of 2 × 2 places is taken after
     bits: int  # of activations: 1 for ±1
-    epochs: int
-    validation: int  # training images that `--validate` sets aside
-    moves: Moves  # how far training images are moved
-    batch: int = 50
-    rate: float = 1e-2
-    seed: int = 1
 
 
+DIGITS = Plan(epochs=100, batch=50, rate=1e-2, validation=300, shift=0.5)
+MNIST = Plan(epochs=20, batch=50, rate=1e-2, validation=1500)
 RECIPES = {
-    "digits": Recipe(15, ((32, 1, False), (32, 1, True)), 2, 100, 300, Moves("u4", (), 0, 0, 0, shift=0.5)),
-    "digits-binary": Recipe(15, ((32, 1, False), (32, 1, True)), 1, 100, 300, Moves("u4", (), 0, 0, 0, shift=0.5)),
-    "mnist": Recipe(255, ((32, 2, False), (48, 1, True), (48, 1, False)), 2, 20, 1500, Moves("u8", (), 0, 0, 0)),
+    "digits": Recipe(DIGITS, 15, ((32, 1, False), (32, 1, True)), bits=2),
+    "digits-binary": Recipe(DIGITS, 15, ((32, 1, False), (32, 1, True)), bits=1),
+    "mnist": Recipe(MNIST, 255, ((32, 2, False), (48, 1, True), (48, 1, False)), bits=2),
 }
 
 
@@ -88,38 +76,19 @@ class Convolutional(nn.Module):
         return self.layers(pixels / self.largest)
 
 
-def fit(recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> Convolutional:
-    """A network trained with Adam and a learning rate that falls to zero on a cosine."""
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
+def train(recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> Convolutional:
+    """A network trained on images [N, pixels]."""
+    torch.manual_seed(recipe.plan.seed)
     x, y = torch.tensor(images, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64)
-    side = math.isqrt(x.shape[1])
-    model = Convolutional(recipe, side)
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs * (len(x) // recipe.batch))
-    start = time.monotonic()
-    for epoch in range(1, recipe.epochs + 1):
-        moved = augment(x, recipe.moves, generator).view(-1, 1, side, side)
-        order = torch.randperm(len(x), generator=generator)
-        batches = order[: len(order) // recipe.batch * recipe.batch].view(-1, recipe.batch)
-        total = 0.0
-        for batch in batches:
-            loss = F.cross_entropy(model(moved[batch]), y[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            total += loss.item()
-        if epoch % max(1, recipe.epochs // 10) == 0:
-            spent = time.monotonic() - start
-            print(f"epoch {epoch}/{recipe.epochs}: loss {total / len(batches):.4f}, {spent:.0f} s", flush=True)
-    return model.eval()
+    model = Convolutional(recipe, math.isqrt(x.shape[1]))
+    fit(model, lambda images, labels: F.cross_entropy(model(as_images(images)), labels), x, y, recipe.plan)
+    return model
 
 
-def as_tensor(images: np.ndarray) -> Tensor:
-    """Images [N, pixels] as QONNX has them: [N, 1, side, side] of float32."""
-    side = math.isqrt(images.shape[1])
-    return torch.tensor(images, dtype=torch.float32).view(-1, 1, side, side)
+def as_images(pixels: Tensor) -> Tensor:
+    """Images [N, pixels] as QONNX has them: [N, 1, side, side]."""
+    side = math.isqrt(pixels.shape[1])
+    return pixels.view(-1, 1, side, side)
 
 
 def export(model: Convolutional, image: Tensor, path: Path) -> None:
@@ -141,55 +110,24 @@ def executed(path: Path, images: Tensor) -> np.ndarray:
     return np.concatenate([execute_onnx(model, {given.name: x[None].numpy()})[made.name] for x in images])
 
 
-def record(name: str, recipe: Recipe, parts: data.Dataset, right: int) -> None:
-    """Replace the entry of that network in convolutions.json."""
-    path = FOLDER / "convolutions.json"
-    entries = json.loads(path.read_text()) if path.exists() else {}
-    entries[name] = {
-        "filters": [filters for filters, _, _ in recipe.blocks],
-        "bits": recipe.bits,
-        "train_images": len(parts.train_labels),
-        "test_images": len(parts.test_labels),
-        "test_correct": right,
-        "test_accuracy": right / len(parts.test_labels),
-        "epochs": recipe.epochs,
-        "seed": recipe.seed,
-        "versions": {
-            "python": platform.python_version(),
-            **{package.__name__: package.__version__ for package in (np, torch, brevitas, onnx)},
-        },
-    }
-    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
-
-
 def main() -> None:
     """Train, export, score and store one network."""
-    parser = argparse.ArgumentParser(description="Train a convolutional network of few bits and export it to QONNX.")
-    parser.add_argument("name", choices=sorted(RECIPES))
-    parser.add_argument("--mnist", metavar="DIR", help="folder with MNIST's t10k IDX files")
-    parser.add_argument("--validate", action="store_true", help="score a part of the training images; write nothing")
-    arguments = parser.parse_args()
-
-    torch.set_num_threads(1)  # sums in one order
-    recipe = RECIPES[arguments.name]
-    parts = data.load(arguments.name.partition("-")[0], arguments.mnist)
-    images, labels = parts.train_images, parts.train_labels
-    if arguments.validate:
-        model = fit(recipe, images[: -recipe.validation], labels[: -recipe.validation])
-        with torch.no_grad():
-            classes = model(as_tensor(images[-recipe.validation :])).argmax(1).numpy()
-        print(f"validation: {(classes == labels[-recipe.validation :]).sum()}/{recipe.validation}")
-        return
-
-    model = fit(recipe, images, labels)
-    path = FOLDER / f"{arguments.name}.onnx"
-    held_out = as_tensor(parts.test_images)
-    export(model, held_out[:1], path)
-    logits = executed(path, held_out)
-    np.savez_compressed(FOLDER / f"{arguments.name}-logits.npz", logits=logits)
+    chosen = options("Train a convolutional network of few bits and export it to QONNX.", RECIPES)
+    name, recipe = chosen.name, RECIPES[chosen.name]
+    parts = dataset(chosen, recipe.plan.validation)
+    model = train(recipe, parts.train_images, parts.train_labels)
+    images = as_images(torch.tensor(parts.test_images, dtype=torch.float32))
+    with tempfile.TemporaryDirectory() as folder:
+        path = (Path(folder) if chosen.validate else FOLDER) / f"{name}.onnx"
+        export(model, images[:1], path)
+        logits = executed(path, images)
     right = int((logits.argmax(axis=1) == parts.test_labels).sum())
-    record(arguments.name, recipe, parts, right)
-    print(f"held out: {right}/{len(parts.test_labels)}")
+    print(f"{right}/{len(parts.test_labels)}")
+    if not chosen.validate:
+        np.savez_compressed(FOLDER / f"{name}-logits.npz", logits=logits)
+        filters = [filters for filters, _, _ in recipe.blocks]
+        packages = (np, torch, brevitas, onnx)
+        record(f"{name}.onnx", recipe.plan, parts, right, packages, filters=filters, bits=recipe.bits)
 
 
 if __name__ == "__main__":

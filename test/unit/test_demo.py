@@ -6,31 +6,24 @@ import contextlib
 import doctest
 import gzip
 import io
-import json
 import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import data
+import demo
+import network
 import numpy as np
 import pytest
-from mlir import ir
+from stored_networks import held_out, record
 
 import bitmlir
+from bitmlir import nn
 from bitmlir.assembler import find_assembler
-from bitmlir.dialects import bit
+from bitmlir.nn import zoo
 from bitmlir.runtime.driver import Device
-
-DEMO = Path(__file__).parents[2] / "docs" / "demo"
-sys.path.insert(0, str(DEMO))
-
-import data  # noqa: E402
-import demo  # noqa: E402
-import model  # noqa: E402
-from network import Layer, Network  # noqa: E402
-
-RECORD = json.loads((DEMO / "weights.json").read_text())
-INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
@@ -65,33 +58,25 @@ def only_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "ALWAYS_COMPILED", ())
 
 
-def small_network() -> Network:
-    """13 pixels, 5 and 3 outputs, with thresholds that always or never hold."""
-    random = np.random.RandomState(0)
-    signs = [random.choice([-1, 1], shape).astype(np.int8) for shape in ((5, 13), (3, 5))]
-    hidden = {"threshold": np.array([INT32.min, INT32.max, 0, 7, -7], np.int32), "flip": np.arange(5) % 2 == 1}
-    last = {"column_scale": np.float32([0.1, -3, 0]), "bias": np.float32([1e-3, 0, -1])}
-    return Network((Layer("u4", signs[0], "bit", hidden), Layer("bipolar", signs[1], "f32", last)))
-
-
 # --- a run ----------------------------------------------------------------------------------------
 
 
 def test_the_demo_classifies_the_digits_as_recorded(digits: Run):
     assert digits.code == 0
-    record = RECORD["digits"]
-    expected = f"{record['test_accuracy']:.2%} of 360 held-out images (with float weights: "
-    assert expected + f"{record['float_test_accuracy']:.2%})" in digits.line("accuracy")
+    noted = record("digits.npz")
+    right, right_float = (noted[key] / 360 for key in ("test_correct", "float_test_correct"))
+    expected = f"{right:.2%} of 360 held-out images (with float weights: {right_float:.2%})"
+    assert digits.line("accuracy").endswith(expected)
 
 
 def test_every_layer_is_reported_equal_to_numpy(digits: Run):
     layers = [line for line in digits.output.splitlines() if line.startswith("layer ")]
     assert [line.split()[2:6] for line in layers] == [
-        ["360", "x", "512", "bipolar"],
-        ["360", "x", "512", "bipolar"],
+        ["360", "x", "512", "±1"],
+        ["360", "x", "512", "±1"],
         ["360", "x", "10", "f32"],
     ]
-    assert all(line.endswith(" equal to numpy's, bit for bit") for line in layers)
+    assert all(line.endswith(" equal to numpy's, bit for bit") for line in [*layers, digits.line("program")])
 
 
 def test_target_and_speed_are_printed_without_colours_or_wrapping(digits: Run):
@@ -99,7 +84,7 @@ def test_target_and_speed_are_printed_without_colours_or_wrapping(digits: Run):
     assert re.search(r"[\d,]+ images per second \(grey levels to logits, median run \S+ ms\)$", digits.line("speed"))
     assert digits.line("files").endswith(f"{digits.folder}: IR of every level, PTX and bundle for cpu, sm_80, sm_90a")
     assert "\x1b" not in digits.output
-    assert len(digits.output.splitlines()) == 8
+    assert len(digits.output.splitlines()) == 9
 
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
@@ -118,9 +103,9 @@ def test_the_cpu_program_is_left_at_every_level_and_its_bundle_runs(digits: Run)
     folder = digits.folder / "cpu"
     levels = {"bit.mlir", "planes.mlir", "vector.mlir", "cpu.llvm.mlir", "llvm.ll", "network.bitmlir"}
     assert {path.name for path in folder.iterdir()} == levels
-    network, images = Network.load(DEMO / "digits.npz"), data.load("digits").test_images
-    *_, logits = bitmlir.load(folder / "network.bitmlir")(images, **model.arguments(network))
-    assert np.array_equal(logits, network.outputs(images)[-1])
+    images, classes = held_out("digits")
+    logits = bitmlir.load(folder / "network.bitmlir")(images.reshape(360, 64))
+    assert (logits.argmax(axis=1) == classes).sum() == record("digits.npz")["test_correct"]
 
 
 @pytest.mark.usefixtures("only_the_target")
@@ -136,7 +121,9 @@ def test_mnist_is_classified_by_the_larger_network(tmp_path: Path, monkeypatch: 
     assert done.code == 0
     assert done.line("network").startswith("network   784-1024-1024-1024-10 on mnist")
     assert len(re.findall(r"^layer \d .* equal to numpy's", done.output, re.MULTILINE)) == 4
-    assert done.line("accuracy").endswith(f"(with float weights: {RECORD['mnist']['float_test_accuracy']:.2%})")
+    assert done.line("accuracy").endswith(
+        f"(with float weights: {record('mnist.npz')['float_test_correct'] / 2000:.2%})"
+    )
 
 
 @pytest.mark.gpu
@@ -145,7 +132,7 @@ def test_the_demo_runs_on_the_gpu_that_is_there(tmp_path: Path):
     assert done.code == 0
     assert done.line("target").startswith("target    sm_")
     assert Device.current().name in done.line("target")
-    assert done.output.count(" equal to numpy's, bit for bit\n") == 3
+    assert done.output.count(" equal to numpy's, bit for bit\n") == 4
 
 
 # --- its parts ------------------------------------------------------------------------------------
@@ -154,18 +141,19 @@ def test_the_demo_runs_on_the_gpu_that_is_there(tmp_path: Path):
 @pytest.mark.usefixtures("only_the_target")
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_one_wrong_element_of_a_layer_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: int):
-    right = Network.outputs
+    right = nn.Model.reference
 
-    def wrong(self: Network, x: np.ndarray) -> list[np.ndarray]:
-        outputs = right(self, x)
+    def wrong(self: nn.Model, images: np.ndarray) -> Any:
+        outputs = right(self, images)
         outputs[layer][-1, -1] *= -1
         return outputs
 
-    monkeypatch.setattr(Network, "outputs", wrong)
+    monkeypatch.setattr(nn.Model, "reference", wrong)
     done = run(tmp_path, "--target", "cpu")
     assert done.code == 1
     verdicts = [line.split()[6] for line in done.output.splitlines() if line.startswith("layer ")]
     assert verdicts == ["DIFFERS" if i == layer else "equal" for i in range(3)]
+    assert ("DIFFERS" in done.line("program")) == (layer == 2)
 
 
 def test_the_check_sees_row_sums_padding_and_the_sign_of_zero():
@@ -181,50 +169,17 @@ def test_the_check_sees_row_sums_padding_and_the_sign_of_zero():
     assert not demo.is_equal(np.float64([0, 1]), np.float32([0, 1]))
 
 
-def test_a_small_network_of_odd_sizes_computes_what_numpy_does():
-    network = small_network()
-    images = np.random.RandomState(1).randint(0, 16, (7, 13)).astype(np.uint8)
-    outputs = bitmlir.compile(model.network_module(network, 7), "cpu")(images, **model.arguments(network))
-    expected = network.outputs(images)
-    assert (expected[0][:, :2] == [1, 1]).all()  # a threshold that always holds, and one that never does but is flipped
-    assert all(demo.is_equal(*pair) for pair in zip(outputs, expected, strict=True))
-
-
-def test_the_module_names_its_arguments_and_results_and_packs_between_layers():
-    text = model.network_module(small_network(), images=7)
-    with ir.Context() as context:
-        bit.load(context)
-        function = ir.Module.parse(text).body.operations[0]
-        named = {
-            ir.StringAttr(attributes["bit.name"]).value: str(type_)
-            for key, types in (("arg_attrs", function.type.inputs), ("res_attrs", function.type.results))
-            for attributes, type_ in zip(function.attributes[key], types, strict=True)
-        }
-    assert named == {
-        "images": "tensor<7x13xi16>",
-        "weights1": 'tensor<5x13xi1, #bit.encoding<"bipolar">>',
-        "threshold1": "tensor<5xi32>",
-        "flip1": "tensor<5xi8>",
-        "weights2": 'tensor<3x5xi1, #bit.encoding<"bipolar">>',
-        "column_scale2": "tensor<3xf32>",
-        "bias2": "tensor<3xf32>",
-        "layer1": 'tensor<7x5xi1, #bit.encoding<"bipolar">>',
-        "layer2": "tensor<7x3xf32>",
-    }
-    assert re.findall(r'"(bit\.\w+)"\(', text) == ["bit.pack", "bit.matmul", "bit.matmul"]
-
-
 def test_a_level_of_an_earlier_run_does_not_stay(tmp_path: Path):
-    executable = bitmlir.compile(model.network_module(small_network(), 7), "cpu")
+    model = nn.compile(network.perceptron(zoo.RandomParameters(0), (13, 5, 3)), 7, "cpu")
     (tmp_path / "kernel.cubin").write_bytes(b"old")
-    demo.leave(executable, tmp_path)
+    demo.leave(model, tmp_path)
     assert not (tmp_path / "kernel.cubin").exists()
-    assert (tmp_path / "planes.mlir").read_text() == executable.emit("planes")
+    assert (tmp_path / "planes.mlir").read_text() == model.executable.emit("planes")
 
 
 def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(model).attempted > 0
-    assert doctest.testmod(model).failed == 0
+    assert all(doctest.testmod(module).attempted > 0 for module in (network, data))
+    assert all(doctest.testmod(module).failed == 0 for module in (network, data))
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -1,25 +1,21 @@
-"""The demo's stored networks: they score what their record says, in plain numpy; and the loader of MNIST's files."""
+"""The demo's stored networks: what they compute and score, on the CPU as in plain numpy; and MNIST's files."""
 
 from __future__ import annotations
 
 import gzip
-import json
-import sys
+import itertools
 from pathlib import Path
 
+import data
+import network
 import numpy as np
 import pytest
+from networks import equal
+from stored_networks import DEMO, held_out, record
 
-from bitmlir.dialects.encoding import Encoding
+from bitmlir import nn
 from bitmlir.dialects.errors import InputError
-
-DEMO = Path(__file__).parents[2] / "docs" / "demo"
-sys.path.insert(0, str(DEMO))
-
-import data  # noqa: E402
-from network import Layer, Network, thresholds  # noqa: E402
-
-RECORD = json.loads((DEMO / "weights.json").read_text())
+from bitmlir.nn import zoo
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -40,13 +36,45 @@ def mnist(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_digits_score_what_the_record_says_on_the_held_out_images():
-    parts = data.load("digits")
-    network = Network.load(DEMO / "digits.npz")
-    correct = int((network.classify(parts.test_images) == parts.test_labels).sum())
-    assert len(parts.test_labels) == RECORD["digits"]["test_images"] == data.HELD_OUT["digits"]
-    assert correct == RECORD["digits"]["test_correct"]
-    assert correct / len(parts.test_labels) == RECORD["digits"]["test_accuracy"] >= 0.95
+def plain_classes(arrays: dict[str, np.ndarray], pixels: np.ndarray) -> np.ndarray:
+    """The class of each image, from the arrays of a file by float64 alone."""
+    x, layers = pixels.astype(np.float64), len(arrays) // 5
+    for number in range(1, layers + 1):
+        bits = np.unpackbits(arrays[f"linear{number}.weights"], axis=1, count=x.shape[1])
+        gamma, beta, mean, variance = (
+            arrays[f"norm{number}.{name}"].astype(np.float64) for name in ("gamma", "beta", "mean", "variance")
+        )
+        x = (x @ (bits * 2.0 - 1).T - mean) * gamma / np.sqrt(variance + 1e-5) + beta
+        x = np.where(x >= 0, 1.0, -1.0) if number < layers else x
+    return x.argmax(axis=1)
+
+
+@pytest.mark.parametrize("name", network.WIDTHS)
+def test_held_out_images_are_classified_as_plain_numpy_does_and_as_recorded(name: str):
+    images, classes = held_out(name)
+    pixels = images.reshape(len(images), -1)
+    model = nn.compile(network.load(name), len(pixels), "cpu", every=True)
+    expected = model.reference(pixels)
+    computed = model(pixels)
+    equal(computed, expected)
+    predicted = computed[-1].argmax(axis=1)
+    assert np.array_equal(predicted, plain_classes(stored(name), pixels))
+    noted = record(f"{name}.npz")
+    assert (predicted == classes).sum() == noted["test_correct"] >= 0.95 * len(classes)
+    assert len(classes) == noted["test_images"] == data.HELD_OUT[name]
+
+
+def test_the_zoo_takes_what_is_stored_for_mnist(rng: np.random.Generator):
+    pixels = rng.integers(0, 256, (5, 784), dtype=np.uint8)
+    theirs = zoo.network("mnist-mlp", nn.load_weights(DEMO / "mnist.npz"))
+    logits = nn.compile(theirs, 5, "cpu")(pixels.reshape(5, 28, 28, 1))
+    assert np.array_equal(logits, nn.compile(network.load("mnist"), 5, "cpu")(pixels))
+
+
+def stored(name: str) -> dict[str, np.ndarray]:
+    """The arrays in a network's file."""
+    with np.load(DEMO / f"{name}.npz") as file:
+        return dict(file)
 
 
 def test_digits_fit_four_bits_and_no_image_is_on_both_sides_of_the_split():
@@ -59,69 +87,36 @@ def test_digits_fit_four_bits_and_no_image_is_on_both_sides_of_the_split():
     assert np.array_equal(parts.test_images[:, 0], parts.test_labels)
 
 
-@pytest.mark.parametrize("name", sorted(RECORD))
-def test_stored_networks_have_the_recorded_shapes_and_the_exact_types(name: str):
-    network = Network.load(DEMO / f"{name}.npz")
-    assert list(network.widths) == RECORD[name]["widths"]
-    assert network.encodings == (RECORD[name]["encoding"], *["bipolar"] * (len(network.layers) - 1))
-    assert [layer.out for layer in network.layers] == ["bit"] * (len(network.layers) - 1) + ["f32"]
-    for layer in network.layers:
-        assert layer.weights.dtype == np.int8
-        assert set(np.unique(layer.weights)) == {-1, 1}
-        types = {key: value.dtype.name for key, value in layer.parameters.items()}
-        hidden = {"threshold": "int32", "flip": "bool"}
-        assert types == (hidden if layer.out == "bit" else {"column_scale": "float32", "bias": "float32"})
-        assert all(value.shape == layer.weights.shape[:1] for value in layer.parameters.values())
+@pytest.mark.parametrize("name", network.WIDTHS)
+def test_stored_files_are_small_and_have_the_recorded_shapes(name: str):
+    widths = network.WIDTHS[name]
+    assert record(f"{name}.npz")["widths"] == list(widths)
+    shapes = {key: (array.shape, array.dtype.name) for key, array in stored(name).items()}
+    expected = {}
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths), 1):
+        expected[f"linear{number}.weights"] = ((outputs, -(-inputs // 8)), "uint8")
+        expected |= {f"norm{number}.{key}": ((outputs,), "float32") for key in ("gamma", "beta", "mean", "variance")}
+    assert shapes == expected
+    bits = sum(inputs * outputs for inputs, outputs in itertools.pairwise(widths))
+    assert (DEMO / f"{name}.npz").stat().st_size < bits / 8 + 10_000
 
 
-@pytest.mark.parametrize("name", sorted(RECORD))
-def test_the_numpy_forward_pass_is_exact_for_the_largest_input(name: str):
-    first = Network.load(DEMO / f"{name}.npz").layers[0]
-    largest = Encoding.parse(first.encoding).maximum
-    x = np.full((1, first.weights.shape[1]), largest, np.uint8)
-    acc = x.astype(np.int64) @ first.weights.T.astype(np.int64)
-    expected = np.where((acc >= first.parameters["threshold"]) != first.parameters["flip"], 1, -1)
-    assert np.array_equal(first(x), expected)
-
-
-def test_thresholds_decide_as_batch_normalisation_and_the_sign_do():
+def test_turns_have_the_sign_of_the_batch_norm():
     # Quarters and a deviation of 1 make float64 exact, so that ties at zero count too.
     gamma, mean, beta = (a.ravel() / 4 for a in np.meshgrid(range(-4, 5, 2), range(-10, 11), range(-8, 9)))
-    acc = np.arange(-40, 41)[:, None]
-    parameters = thresholds(gamma, mean, np.ones_like(mean), beta)
-    expected = gamma * (acc - mean) + beta >= 0
-    assert np.array_equal((acc >= parameters["threshold"]) != parameters["flip"], expected)
+    sums = np.arange(-40, 41)[:, None]
+    norm = network.turns(gamma, beta, mean, np.ones_like(mean))
+    assert np.array_equal(norm["gamma"] * (sums - norm["mean"]) + norm["beta"] >= 0, gamma * (sums - mean) + beta >= 0)
+    assert {array.dtype.name for array in norm.values()} == {"float32"}
+    assert (norm["variance"] == 1).all()
 
 
-def test_thresholds_past_int32_make_a_constant_bit():
+def test_turns_far_from_all_sums_make_a_constant_sign():
     gamma, beta = np.array([1e-12, 1e-12, -1e-12, -1e-12, 0, 0]), np.array([1.0, -1, 1, -1, 0, -1])
-    parameters = thresholds(gamma, np.zeros(6), np.ones(6), beta)
-    acc = np.array([[-(10**6)], [0], [10**6]])
-    bits = (acc >= parameters["threshold"]) != parameters["flip"]
-    assert np.array_equal(bits, np.tile([True, False, True, False, True, False], (3, 1)))
-
-
-def test_stored_files_are_small():
-    assert (DEMO / "digits.npz").stat().st_size < 64_000
-    assert all((DEMO / f"{name}.npz").stat().st_size < 500_000 for name in RECORD)
-
-
-def test_a_network_comes_back_from_its_file(tmp_path: Path):
-    random = np.random.RandomState(0)
-    signs = [np.where(random.rand(*shape) < 0.5, -1, 1).astype(np.int8) for shape in ((5, 13), (3, 5))]
-    limits = np.array([-(2**31), 2**31 - 1, 0, 3, -3], np.int32)
-    hidden = Layer("u4", signs[0], "bit", {"threshold": limits, "flip": limits > 0})
-    scale = random.rand(3).astype(np.float32)
-    network = Network((hidden, Layer("bipolar", signs[1], "f32", {"column_scale": scale, "bias": -scale})))
-    network.save(tmp_path / "small.npz")
-    again = Network.load(tmp_path / "small.npz")
-    assert [path.name for path in tmp_path.iterdir()] == ["small.npz"]
-    assert again.encodings == ("u4", "bipolar")
-    x = random.randint(0, 16, (7, 13)).astype(np.uint8)
-    for got, expected in zip(again.outputs(x), network.outputs(x), strict=True):
-        assert got.dtype == expected.dtype
-        assert np.array_equal(got, expected)
-    assert (again.outputs(x)[0][:, :2] == [1, 1]).all()  # a constant bit: always true, and never true but flipped
+    norm = network.turns(gamma, beta, np.zeros(6), np.ones(6))
+    sums = np.array([[-(10**6)], [0], [10**6]])
+    signs = norm["gamma"] * (sums - norm["mean"]) + norm["beta"] >= 0
+    assert np.array_equal(signs, np.tile([True, False, True, False, True, False], (3, 1)))
 
 
 def test_idx_files_are_read_plain_and_gzipped(mnist: Path):
