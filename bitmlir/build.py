@@ -65,15 +65,14 @@ def conv2d_module(spec: Conv2dSpec) -> ir.Module:
     images, height, width, _ = spec.out_shape
     shapes = _Shapes(rows=[images, height, width], rhs_rows=[], columns=[spec.filters])
     arguments = _arguments(spec.product, shapes)
-    taps = [spec.window.rows.taps, spec.window.columns.taps]
     arguments["lhs"] = bit.packed_type([images, spec.height, spec.width, spec.channels], spec.lhs)
-    arguments["rhs"] = bit.packed_type([spec.filters, *taps, spec.channels], spec.rhs)
+    arguments["rhs"] = bit.packed_type(spec.filter_shape, spec.rhs)
 
     def convolution(values: Values, result: ir.Type) -> ir.Value:
         def epilogue(acc: ir.Value, *places: ir.Value) -> ir.Value:
             return _element(spec.product, values, acc, _Places([], [places[-1]], list(places)))
 
-        steps = {name: getattr(spec, name) for name in ("stride", "padding", "dilation")}
+        steps = {name: getattr(spec, name) for name in ("stride", "padding", "dilation", "groups")}
         return bit.conv2d(values["lhs"], values["rhs"], result=result, epilogue=epilogue, **steps)
 
     return _module("conv2d", arguments, _result_type(spec.product, shapes), convolution)

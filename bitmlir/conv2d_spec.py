@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, ShapeError
+from bitmlir.dialects.groups import group_encoding_fault, group_sizes_fault
 from bitmlir.dialects.layout import LARGEST_SIZE
 from bitmlir.dialects.window import Axis, Window
 from bitmlir.spec import MatmulSpec
@@ -28,6 +30,11 @@ class Conv2dSpec:
     lhs is images×height×width×channels, rhs filters×R×S×channels and the result images×P×Q×filters. Places outside an
     image are left out of the sum: they count as 0 in every encoding, for ±1 too.
 
+    groups: channels and filters are parted into so many groups, in order. A filter sees the channels of its group
+    alone, so that rhs is filters×R×S×(channels/groups); with a group for each channel the convolution is depthwise. It
+    is computed with filters that are 0 in all other channels, and takes as long as one without groups; in `bipolar<p>`,
+    which has no 0, as one with i<p+1>.
+
     size: (R, S), or one number for both; stride, dilation: down and across, or one number; padding: one number for all
     sides, (down, across), or (top, left, bottom, right). Numbers are kept as tuples of all.
 
@@ -35,10 +42,12 @@ class Conv2dSpec:
     result's shape, and encodings cannot be `u<p>@row`.
 
     Raises:
-        ShapeError: a size below 1, a filter that reaches farther than the padded image, too many pixels or taps, or
-            sums that could leave int32, or int16 for `i16`. (Where a target has no kernel that gathers patches itself,
-            they lie in memory, and compiling refuses 8 GiB of them or more.)
-        EncodingError: an unknown encoding, or one that no operand or no result can have.
+        ShapeError: a size below 1, a filter that reaches farther than the padded image, too many pixels or taps,
+            channels or filters that are no multiples of the groups, or sums that could leave int32, or int16 for `i16`.
+            (Where a target has no kernel that gathers patches itself, they lie in memory, and compiling refuses 8 GiB
+            of them or more; likewise of filters in groups, once they have all channels.)
+        EncodingError: an unknown encoding, or one that no operand or no result can have; `bipolar8` for filters in
+            groups.
         InputError: as of `MatmulSpec`.
 
     Example:
@@ -64,13 +73,14 @@ class Conv2dSpec:
     stride: Pair = 1
     padding: int | tuple[int, ...] = 0
     dilation: Pair = 1
+    groups: int = 1
     column_scale: bool = False
     bias: bool = False
     residual: str | None = None
     relu: bool = False
 
     def __post_init__(self) -> None:
-        require_sizes(self, "images", "height", "width", "channels", "filters")
+        require_sizes(self, "images", "height", "width", "channels", "filters", "groups")
         for name in ("size", "stride", "dilation"):
             object.__setattr__(self, name, _numbers(name, getattr(self, name), (2,), least=1))
         padding = _numbers("padding", self.padding, (2, 4), least=0)
@@ -92,12 +102,22 @@ class Conv2dSpec:
         if self.window.taps * self.channels > LARGEST_SIZE:
             taps = f"{self.window.rows.taps}×{self.window.columns.taps}"
             raise ShapeError(f"filters of {taps}×{self.channels} are too large: {LARGEST_SIZE} numbers are the limit")
+        if fault := group_sizes_fault(self.groups, self.channels, self.filters):
+            raise ShapeError(fault)
         adopt_fields(self, self.product)
         for name in ("lhs", "rhs"):
             if Encoding.parse(getattr(self, name)).has_row_zeros:
                 raise EncodingError(
                     f"{name}={getattr(self, name)!r} would need a zero point for each pixel: use u<p>@z"
                 )
+
+        if fault := group_encoding_fault(self.groups, Encoding.parse(self.rhs)):
+            raise EncodingError(fault)
+
+    @property
+    def filter_shape(self) -> tuple[int, int, int, int]:
+        """The shape of the filters: how many, height, width, channels of a group."""
+        return (self.filters, self.window.rows.taps, self.window.columns.taps, self.channels // self.groups)
 
     @cached_property
     def window(self) -> Window:
@@ -128,7 +148,7 @@ class Conv2dSpec:
         return MatmulSpec(
             images * height * width,
             filters,
-            self.window.taps * self.channels,
+            math.prod(self.filter_shape[1:]),
             self.lhs,
             self.rhs,
             self.out,
@@ -140,7 +160,7 @@ class Conv2dSpec:
 
     @property
     def operations(self) -> int:
-        """2·places·filters·taps·channels, what speeds are counted in; taps outside an image count."""
+        """2·places·filters·taps·channels of a group, what speeds are counted in; taps outside an image count."""
         return self.product.operations
 
 

@@ -62,9 +62,11 @@ def grouped_matmul(x: np.ndarray, y: np.ndarray, offsets: np.ndarray) -> np.ndar
     return np.concatenate(products)  # groups of rows lie in order
 
 
-def conv2d(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
+def conv2d(x: np.ndarray, y: np.ndarray, window: Window, groups: int = 1) -> np.ndarray:
     """D[n, p, q, o] = Σ_{r, s, c} x[n, p·sy − top + r·dy, q·sx − left + s·dx, c]·y[o, r, s, c] over pixels inside the
     image: int64 [N, P, Q, O] from [N, H, W, C] and [O, R, S, C].
+
+    With groups of channels, and as many of filters, y is [O, R, S, C/groups], and each of these sees its own alone.
 
     Example:
         >>> image, filters = np.array([[[1], [2]], [[3], [4]]])[None], np.ones((1, 3, 3, 1), int)
@@ -72,6 +74,9 @@ def conv2d(x: np.ndarray, y: np.ndarray, window: Window) -> np.ndarray:
         array([[10, 10],
                [10, 10]])
     """
+    if groups > 1:
+        parts = zip(np.split(x, groups, axis=-1), np.split(y, groups), strict=True)
+        return np.concatenate([conv2d(images, filters, window) for images, filters in parts], axis=-1)
     total = np.zeros((x.shape[0], *window.places, y.shape[0]), np.int64)
     for (r, s), seen in _taps(x, window, outside=0):
         total += matmul(seen.reshape(-1, seen.shape[-1]), y[:, r, s]).reshape(total.shape)

@@ -78,6 +78,17 @@ module {
       %2 = irdl.any
       irdl.attributes {"window" = %2}
     }
+    irdl.operation @plane_spread_filters {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.operands(planes: %0, sums: %1, out: %2, out_sums: %3)
+      %4 = irdl.base @bit::@encoding 
+      %5 = irdl.base "#builtin.integer" 
+      %6 = irdl.base "#builtin.integer" 
+      irdl.attributes {"encoding" = %4, "groups" = %5, "channels" = %6}
+    }
     irdl.operation @plane_pack_patches {
       %0 = irdl.any
       %1 = irdl.any

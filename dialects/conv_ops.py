@@ -11,8 +11,9 @@ from mlir.dialects import gpu
 from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.encoding import range_fault
 from bitmlir.dialects.faults import body_fault, element_fault, kept_fault, packed_fault, yield_fault
+from bitmlir.dialects.groups import group_encoding_fault, group_sizes_fault
 from bitmlir.dialects.layout import LARGEST_SIZE
-from bitmlir.dialects.ops import Attr, DialectOp, Operand, OptionalResult, Region, Result, one_of
+from bitmlir.dialects.ops import Attr, DialectOp, Operand, OptionalAttr, OptionalResult, Region, Result, one_of
 from bitmlir.dialects.types import require_encoding
 from bitmlir.dialects.window import Axis, Window
 
@@ -23,14 +24,17 @@ __all__ = ["Conv2dOp", "PackPatchesOp", "PoolOp", "ReduceWindowOp", "conv2d"]
 class Conv2dOp(DialectOp):
     """The exact convolution of packed images with packed filters, and an epilogue on each element.
 
-    acc[n, p, q, o] = Σ_{r, s, c} value(lhs[n, p·sy − top + r·dy, q·sx − left + s·dx, c]) · value(rhs[o, r, s, c])
+    acc[n, p, q, o] = Σ_{r, s, c} value(lhs[n, p·sy − top + r·dy, q·sx − left + s·dx, g·D + c]) · value(rhs[o, r, s, c])
     result[n, p, q, o] = epilogue(acc[n, p, q, o], n, p, q, o)
 
     Places outside the image are left out of the sum, in every encoding: they count as 0, also where an encoding has
     no 0. The channels are packed, each pixel by itself; encodings with zero points a row cannot be.
 
-    lhs: packed NxHxWxC; rhs: packed OxRxSxC; result: NxPxQxO, plain or packed by O. stride = array<i64: sy, sx>;
-    padding = array<i64: top, left, bottom, right>; dilation = array<i64: dy, dx>.
+    Channels and filters may be parted into G groups: filter o sees the D = C/G channels of group g = ⌊o·G/O⌋ alone.
+    Filters in groups cannot be `bipolar8`.
+
+    lhs: packed NxHxWxC; rhs: packed OxRxSxD; result: NxPxQxO, plain or packed by O. stride = array<i64: sy, sx>;
+    padding = array<i64: top, left, bottom, right>; dilation = array<i64: dy, dx>; groups = G : i64, or not there for 1.
 
     The epilogue is a block (acc: i32, image, y, x, channel: index), else as of `bit.matmul`: it may read tensors at
     [image, y, x, channel], and others at the channel and at constants. Beside a packed result there may be `kept`.
@@ -49,6 +53,7 @@ class Conv2dOp(DialectOp):
     stride = Attr()
     padding = Attr()
     dilation = Attr()
+    groups = OptionalAttr()
     epilogue = Region(("i32", "index", "index", "index", "index"))
     result = Result()
     kept = OptionalResult()
@@ -71,6 +76,11 @@ class Conv2dOp(DialectOp):
     def _steps(self) -> tuple[ir.Attribute, ir.Attribute, ir.Attribute]:
         return self.stride, self.padding, self.dilation
 
+    @property
+    def group_count(self) -> int:
+        """Groups of channels, and of filters."""
+        return 1 if self.groups is None else ir.IntegerAttr(self.groups).value
+
     def check(self) -> str | None:
         for name, side in (("lhs", self.lhs), ("rhs", self.rhs)):
             if fault := packed_fault(side.type, name, ranks=(4,)):
@@ -80,9 +90,9 @@ class Conv2dOp(DialectOp):
         if fault := _steps_fault(self, ("stride", 2, 1), ("padding", 4, 0), ("dilation", 2, 1)):
             return fault
         (n, *_, c), (o, r, s, filter_c) = (ir.RankedTensorType(side.type).shape for side in (self.lhs, self.rhs))
-        if c != filter_c:
-            return f"lhs and rhs must have the same channels (their last size), but have {c} and {filter_c}"
-        if fault := range_fault(require_encoding(self.lhs.type), require_encoding(self.rhs.type), r * s * c):
+        if fault := self._groups_fault(c, o, filter_c):
+            return fault
+        if fault := range_fault(require_encoding(self.lhs.type), require_encoding(self.rhs.type), r * s * filter_c):
             return fault
         places = self.window.places
         if min(places) < 1:
@@ -94,6 +104,25 @@ class Conv2dOp(DialectOp):
                 f"the result must have at most {LARGEST_SIZE} places in all images, but has {n}x{places[0]}x{places[1]}"
             )
         return _images_result_fault(self, (n, *places, o), "i32")
+
+    def _groups_fault(self, channels: int, filters: int, filter_channels: int) -> str | None:
+        """Why so many channels and filters cannot be parted into its groups, or filters do not have those of one."""
+        is_number = isinstance(self.groups, ir.IntegerAttr) and str(self.groups.type) == "i64"
+        if self.groups is not None and not (is_number and 1 <= self.group_count <= LARGEST_SIZE):
+            return f"groups must be a number of type i64, from 1 on, but is {self.groups}"
+        groups = self.group_count
+        if fault := group_sizes_fault(groups, channels, filters):
+            return fault
+        if groups == 1 and channels != filter_channels:
+            return (
+                f"lhs and rhs must have the same channels (their last size), but have {channels} and {filter_channels}"
+            )
+        if channels // groups != filter_channels:
+            return (
+                f"rhs must have the {channels // groups} channels (its last size) of one of {groups} groups, but has "
+                f"{filter_channels}"
+            )
+        return group_encoding_fault(groups, require_encoding(self.rhs.type))
 
     def _reach(self) -> str:
         return f"{self.window.rows.reach}x{self.window.columns.reach}"
@@ -365,6 +394,7 @@ def conv2d(
     stride: Sequence[int] = (1, 1),
     padding: Sequence[int] = (0, 0, 0, 0),
     dilation: Sequence[int] = (1, 1),
+    groups: int = 1,
     result: ir.Type | None = None,
     epilogue: Callable[..., ir.Value] | None = None,
 ) -> ir.Value:
@@ -372,7 +402,8 @@ def conv2d(
 
     padding: top, left, bottom, right.
     """
-    steps = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation)}
+    steps: dict[str, Any] = {"stride": list(stride), "padding": list(padding), "dilation": list(dilation)}
+    steps["groups"] = groups if groups != 1 else None
     op = Conv2dOp(lhs=lhs, rhs=rhs, **steps, results=None if result is None else [result])
     with ir.InsertionPoint(op.epilogue):
         acc, *places = op.epilogue.arguments

@@ -111,6 +111,23 @@ class Encoding:
         return 0 if self.zero == "row" else -self.zero
 
     @property
+    def with_zero(self) -> Encoding:
+        """An encoding of the same values and 0: this one if it has a 0, else two's complement of a bit more.
+
+        Raises:
+            EncodingError: `bipolar8`, which has no room for a 0.
+
+        Example:
+            >>> [Encoding.parse(name).with_zero.name for name in ("u2", "u4@7", "ternary", "bipolar", "bipolar3")]
+            ['u2', 'u4@7', 'ternary', 'i2', 'i4']
+        """
+        if self.kind != "bipolar":
+            return self
+        if self.bits + 1 not in _BITS["i"]:
+            raise EncodingError(f"'{self}' would take nine bits with a 0, use fewer bits")
+        return Encoding("i", self.bits + 1)
+
+    @property
     def has_row_zeros(self) -> bool:
         """Whether each row brings a zero point of its own."""
         return self.zero == "row"

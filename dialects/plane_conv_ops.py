@@ -15,6 +15,7 @@ from mlir import ir
 from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import body_fault, memref_fault
+from bitmlir.dialects.groups import group_sizes_fault
 from bitmlir.dialects.layout import LARGEST_SIZE, words_per_row
 from bitmlir.dialects.ops import (
     Attr,
@@ -38,6 +39,7 @@ __all__ = [
     "PlanePatchesOp",
     "PlanePoolOp",
     "PlaneReduceWindowOp",
+    "PlaneSpreadFiltersOp",
     "WindowClassOp",
     "WindowSumOp",
     "WindowValueOp",
@@ -98,6 +100,57 @@ class PlanePatchesOp(DialectOp):
             return fault
         (planes, rows, words), window = ir.MemRefType(self.planes.type).shape, window_in(self.window)
         return memref_fault(self.out.type, "out", (planes, places_of(rows, window), window.taps * words))
+
+
+@dialect.op("plane_spread_filters")
+class PlaneSpreadFiltersOp(DialectOp):
+    """Make filters of all C channels from filters in G groups, which have only the D = C/G channels of their own.
+
+    value(out[o, t, c]) = value(planes[o, t, c − g·D]) for the channels of group g = ⌊o·G/O⌋, and 0 for others
+    out_sums[o·T + t] = Σ_c of the weighted bits of out[o, t, c]
+
+    The result is in the encoding `with_zero` of the filters' own (see `Encoding`).
+
+    planes: memref<PxOx(T·V)xi32> of V words for D channels, sums: memref<(O·T)xi32>; out: memref<P'xOx(T·W)xi32> of W
+    words for C channels, out_sums: memref<(O·T)xi32>. `encoding`: the filters' own.
+    """
+
+    planes = Operand()
+    sums = Operand()
+    out = Operand()
+    out_sums = Operand()
+    encoding = Attr(attribute_named("bit", "encoding"))
+    groups = Attr(base("#builtin.integer"))
+    channels = Attr(base("#builtin.integer"))
+
+    def check(self) -> str | None:
+        try:
+            encoding = encoding_in(self.encoding)
+            if encoding.has_row_zeros:
+                return f"encoding '{encoding}' has a zero point for each tap: use one for all, u<p>@z"
+            result = encoding.with_zero
+        except EncodingError as error:
+            return f"encoding: {error}"
+        if fault := memref_fault(self.planes.type, "planes", (encoding.bits, "O", "K")):
+            return fault
+        _, filters, words = ir.MemRefType(self.planes.type).shape
+        groups, channels = (ir.IntegerAttr(a).value for a in (self.groups, self.channels))
+        if not (1 <= groups <= channels <= LARGEST_SIZE):
+            return f"there must be 1 to {LARGEST_SIZE} channels, and no more groups, but are {channels} and {groups}"
+        if fault := group_sizes_fault(groups, channels, filters):
+            return fault
+        tap_words = words_per_row(channels // groups)
+        taps = words // tap_words
+        if words % tap_words or not 1 <= filters * taps <= LARGEST_SIZE:
+            return (
+                f"planes must have filters of taps of {tap_words} words, 1 to {LARGEST_SIZE} taps in all, but are "
+                f"{self.planes.type}"
+            )
+        return (
+            memref_fault(self.sums.type, "sums", (filters * taps,))
+            or memref_fault(self.out.type, "out", (result.bits, filters, taps * words_per_row(channels)))
+            or memref_fault(self.out_sums.type, "out_sums", (filters * taps,))
+        )
 
 
 @dialect.op("plane_pack_patches")

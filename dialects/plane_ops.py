@@ -41,6 +41,7 @@ from bitmlir.dialects.plane_conv_ops import (
     PlanePatchSumsOp,
     PlanePoolOp,
     PlaneReduceWindowOp,
+    PlaneSpreadFiltersOp,
     WindowClassOp,
     WindowSumOp,
     bytes_fault,
@@ -506,6 +507,7 @@ PlaneOp = (
     | PlanePatchesOp
     | PlanePatchSumsOp
     | PlaneEdgeSumsOp
+    | PlaneSpreadFiltersOp
     | PlanePoolOp
     | PlaneReduceWindowOp
 )

@@ -32,7 +32,7 @@ from bitmlir.lowering.targets import Target, get_target
 __all__ = ["BitDecompose"]
 
 _IMAGE_RANK = 4  # of a tensor of images, and of filters
-_MOST_PATCH_BYTES = 8 << 30
+_MOST_PATCH_BYTES = _MOST_FILTER_BYTES = 8 << 30
 _MANY_WORDS, _MANY_PLACES = 1 << 12, 1 << 17
 
 
@@ -377,6 +377,8 @@ class _Decomposition:
         users = [use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner for use in op.result.uses]
         if len(users) != 1 or not isinstance(users[0], bit.Conv2dOp) or users[0].lhs != op.result:
             return False
+        if users[0].group_count > 1:
+            return False
         images, channels = ir.RankedTensorType(op.source.type).shape[0], ir.RankedTensorType(op.source.type).shape[3]
         layout = ByteLayout(op.window, channels, ir.RankedTensorType(users[0].rhs.type).shape[0])
         is_bytes = str(bit.encoding_of(op.result.type)) == "u8" and users[0].window.sees_pixels
@@ -405,7 +407,8 @@ class _Decomposition:
     def _conv2d(self, op: bit.Conv2dOp) -> None:
         """Patches of the images times filters. By AND, to which what lies outside the images adds nothing.
 
-        A window that sees each pixel by itself has the images for patches.
+        A window that sees each pixel by itself has the images for patches. Filters in groups become filters of all
+        channels.
         """
         if not isinstance(op.rhs, ir.BlockArgument):
             fail(op, "filters must be an argument of the function, packed beforehand")
@@ -414,7 +417,7 @@ class _Decomposition:
             assert isinstance(patches, bit.PackPatchesOp)
             self._byte_conv(op, patches)
             return
-        lhs, rhs, window = self.values[op.lhs], self.values[op.rhs], op.window
+        lhs, rhs, window = self.values[op.lhs], self._filters(op), op.window
         (filters, row_words), images = ir.MemRefType(rhs.planes.type).shape[1:], lhs.shape[0]
         places = images * math.prod(window.places)
         self._check_range(op, lhs, rhs, "and")
@@ -450,12 +453,36 @@ class _Decomposition:
             k=row_words * BITS_PER_WORD,
             bitwise="and",
             window=attribute if gathers else None,
-            body=functools.partial(self._conv_body, op, sums, edges, adds_itself),
+            body=functools.partial(self._conv_body, op, rhs.encoding, sums, edges, adds_itself),
         )
 
     def _gathers(self, window: Window) -> bool:
         """Whether products gather what a window sees themselves."""
         return self.target.is_gpu and (self.target.copy != "tma" or window.im2col_fault is None)
+
+    def _filters(self, op: bit.Conv2dOp) -> _Packed:
+        """The filters of all channels that a convolution multiplies with."""
+        filters, groups = self.values[op.rhs], op.group_count
+        assert isinstance(filters, _Packed)
+        if groups == 1:
+            return filters
+        channels = ir.RankedTensorType(op.lhs.type).shape[-1]
+        encoding, shape = filters.encoding.with_zero, (*filters.shape[:-1], channels)
+        row_words = math.prod(shape[1:-1]) * words_per_row(channels)
+        if encoding.bits * shape[0] * row_words * (BITS_PER_WORD // 8) >= _MOST_FILTER_BYTES:
+            fail(op, "filters of all channels would take 8 GiB or more: take fewer of them at a time")
+        planes = memref.alloc(ir.MemRefType.get([encoding.bits, shape[0], row_words], _i32()), [], [])
+        sums = memref.alloc(ir.MemRefType.get([math.prod(shape[:-1])], _i32()), [], [])
+        bit.PlaneSpreadFiltersOp(
+            planes=filters.planes,
+            sums=filters.sums,
+            out=planes,
+            out_sums=sums,
+            encoding=ir.RankedTensorType(op.rhs.type).encoding,
+            groups=groups,
+            channels=channels,
+        )
+        return _Packed(encoding, shape, planes, sums)
 
     def _reduce_window(self, op: bit.ReduceWindowOp) -> None:
         """The same on pixels as rows."""
@@ -478,6 +505,7 @@ class _Decomposition:
     def _conv_body(
         self,
         op: bit.Conv2dOp,
+        filters: Encoding,
         sums: ir.Value | None,
         edges: ir.Value | None,
         adds_itself: bool,
@@ -486,7 +514,8 @@ class _Decomposition:
     ) -> list[ir.Value]:
         """One element of a convolution: as of a product, but for what taps outside the image would have added.
 
-        sums: of patches, or of pixels where the product adds up those that it sees.
+        filters: the encoding of those that it multiplies with. sums: of patches, or of pixels where the product adds
+        up those that it sees.
         """
         window = bit.window_attribute(op.window)
 
@@ -495,14 +524,14 @@ class _Decomposition:
                 return bit.WindowSumOp(sums=sums, place=row, window=window).result
             return memref.load(sums, [row])
 
-        lhs, rhs = self.values[op.lhs], self.values[op.rhs]
-        acc = _schedule(lhs.encoding, rhs.encoding)
-        c = correction(lhs.encoding, rhs.encoding, "and", 0)
+        images = self.values[op.lhs].encoding
+        acc = _schedule(images, filters)
+        c = correction(images, filters, "and", 0)
         by_row = None if sums is None else _times(patch_sum, c.lhs_sums)
         by_edge = None
         if edges is not None:
             number = bit.WindowClassOp(place=row, window=window).result
-            by_edge = _times(lambda: memref.load(edges, [number, col]), lhs.encoding.offset)
+            by_edge = _times(lambda: memref.load(edges, [number, col]), images.offset)
         acc = _plain(_sum(_times(lambda: acc, c.acc), by_row, by_edge))
         return self._epilogue(op, acc, row, col)
 

@@ -17,6 +17,7 @@ from bitmlir.lowering.cpu.patches import build_edge_sums_kernel, build_patch_sum
 from bitmlir.lowering.cpu.pool import build_pool_kernel
 from bitmlir.lowering.cpu.product import build_product_kernel
 from bitmlir.lowering.cpu.reduce_window import build_reduce_window_kernel
+from bitmlir.lowering.cpu.spread_filters import build_spread_filters_kernel
 from bitmlir.lowering.cpu.top import build_ranks_kernel
 from bitmlir.lowering.kernels import WRITES, kernel_name, writes_attribute, written_by
 from bitmlir.lowering.passes import Pass, fail
@@ -68,6 +69,8 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
         return build_patch_sums_kernel(name, op)
     if isinstance(op, bit.PlaneEdgeSumsOp):
         return build_edge_sums_kernel(name, op)
+    if isinstance(op, bit.PlaneSpreadFiltersOp):
+        return build_spread_filters_kernel(name, op)
     if isinstance(op, bit.PlanePoolOp):
         return build_pool_kernel(name, op)
     if isinstance(op, bit.PlaneReduceWindowOp):

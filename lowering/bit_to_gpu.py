@@ -27,6 +27,7 @@ from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.reduce_window import build_reduce_window_kernel
 from bitmlir.lowering.gpu.resident import build_resident_kernel
 from bitmlir.lowering.gpu.resident_tile import ResidentTile
+from bitmlir.lowering.gpu.spread_filters import build_spread_filters_kernel
 from bitmlir.lowering.gpu.tiles import given_tile
 from bitmlir.lowering.gpu.top import build_ranks_kernel
 from bitmlir.lowering.gpu.wgmma import build_wgmma_kernel
@@ -145,6 +146,8 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
         return build_patch_sums_kernel(module, name, op, target)
     if isinstance(op, bit.PlaneEdgeSumsOp):
         return build_edge_sums_kernel(module, name, op, target)
+    if isinstance(op, bit.PlaneSpreadFiltersOp):
+        return build_spread_filters_kernel(module, name, op, target)
     if isinstance(op, bit.PlanePoolOp):
         return build_pool_kernel(module, name, op, target)
     if isinstance(op, bit.PlaneReduceWindowOp):

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mlir import ir
-from mlir.dialects import arith, scf
+from mlir.dialects import arith, llvm, scf
 
 __all__ = [
     "Scalar",
     "as_signed",
     "const",
     "for_loop",
+    "funnel_shift",
     "i1",
     "i16",
     "i32",
@@ -160,6 +161,11 @@ def select(condition: Scalar, yes: Scalar | int, no: Scalar | int) -> Scalar:
         assert isinstance(no, Scalar)
         yes = Scalar(no._other(yes))
     return Scalar(arith.select(condition.value, yes.value, yes._other(no)))
+
+
+def funnel_shift(high: Scalar, low: Scalar, by: Scalar) -> Scalar:
+    """The upper half of the 64 bits of two words, shifted left by so many bits, modulo 32."""
+    return Scalar(llvm.intr_fshl(high.value, low.value, by.value))
 
 
 Carried = list[ir.Value]

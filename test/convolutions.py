@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bitmlir.conv2d_spec import Conv2dSpec
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "GROUPED"]
 
 CASES: dict[str, Conv2dSpec] = {
     "±1, padded": Conv2dSpec(2, 5, 6, 40, 10, "bipolar", "bipolar", padding=1),
@@ -30,4 +30,24 @@ CASES: dict[str, Conv2dSpec] = {
     "bits": Conv2dSpec(2, 5, 6, 40, 70, "bipolar", "bipolar", "bit", padding=1),
     "bits and a residual": Conv2dSpec(2, 5, 6, 40, 33, "bipolar", "bipolar", "bit", padding=1, residual="i16"),
     "codes": Conv2dSpec(1, 5, 6, 40, 70, "u2", "ternary", "u4@8", size=2, padding=1, column_scale=True, relu=True),
+}
+
+# Channels and filters in groups: an encoding of every kind, groups that begin and end within words, depthwise.
+GROUPED: dict[str, Conv2dSpec] = {
+    "±1 in two groups": Conv2dSpec(2, 5, 6, 80, 10, "bipolar", "bipolar", padding=1, groups=2),
+    "three groups of 5": Conv2dSpec(2, 5, 4, 15, 6, "u2", "bipolar3", padding=1, groups=3),
+    "four of 33, to bits": Conv2dSpec(1, 5, 4, 132, 40, "bipolar", "bipolar", "bit", size=(2, 1), padding=1, groups=4),
+    "groups as long as words": Conv2dSpec(1, 4, 4, 128, 8, "bipolar", "u1", groups=4),
+    "groups longer than rows of words": Conv2dSpec(1, 3, 3, 390, 4, "bipolar", "bipolar2", padding=1, groups=2),
+    "depthwise": Conv2dSpec(1, 5, 6, 70, 70, "bipolar", "bipolar", padding=1, groups=70),
+    "depthwise, three filters a channel": Conv2dSpec(
+        1, 5, 5, 7, 21, "u8", "bipolar7", size=(1, 2), stride=2, padding=1, groups=7
+    ),
+    "a zero point in groups": Conv2dSpec(2, 5, 4, 40, 6, "u3", "u4@7", padding=(0, 1, 2, 1), groups=2),
+    "zero points of both in groups": Conv2dSpec(1, 5, 5, 39, 6, "u2@1", "u2@3", padding=1, dilation=2, groups=3),
+    "ternary in groups": Conv2dSpec(1, 6, 5, 99, 9, "bipolar2", "ternary", size=(2, 3), stride=(2, 1), groups=3),
+    "1×1 in groups": Conv2dSpec(2, 4, 5, 66, 8, "i3", "i4", size=1, groups=2),
+    "quantised in groups": Conv2dSpec(
+        1, 5, 6, 40, 66, "u2", "bipolar", "u4@8", padding=1, groups=2, column_scale=True, relu=True
+    ),
 }

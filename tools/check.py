@@ -92,7 +92,8 @@ def expected_results(plan: Plan, source: Source, plain: Mapping[str, np.ndarray]
     if isinstance(source, GroupedSpec):
         return [_grouped_product(source, plain)]
     if isinstance(source, Conv2dSpec):
-        return [_product(source.product, plain, reference.conv2d(plain["lhs"], plain["rhs"], source.window))]
+        acc = reference.conv2d(plain["lhs"], plain["rhs"], source.window, source.groups)
+        return [_product(source.product, plain, acc)]
     if isinstance(source, SearchSpec):
         return _found(source, plain)
     return evaluate(source, plan.name, [plain.get(value.name) for value in plan.arguments])

@@ -77,6 +77,7 @@ _switch = functools.partial(click.option, is_flag=True)
     "--padding", metavar="YxX", help="conv2d: one number, down and across, or top, left, bottom, right; 0 if not given."
 )
 @_numbers("--dilation", metavar="YxX", help="conv2d: from tap to tap; 1 if not given.")
+@_size("--groups", help="conv2d: of channels, and of filters, each of which sees its own alone; 1 if not given.")
 @click.option(
     "--lhs", metavar="ENCODING", help="Of lhs, or of images: such as u1 to u8, i2 to i8, bipolar, ternary, u4@8."
 )
@@ -268,7 +269,7 @@ _NEEDED = {
 _COMMON = ("out", "column_scale", "bias", "residual", "relu")
 _OPTIONAL = {
     PRODUCT: (*_COMMON, "row_scale", "lhs_tiles", "rhs_tiles"),
-    CONVOLUTION: (*_COMMON, "stride", "padding", "dilation"),
+    CONVOLUTION: (*_COMMON, "stride", "padding", "dilation", "groups"),
     NETWORK: ("weights", "random", "qonnx", "bits"),
 }
 _COUNTS = (

@@ -112,7 +112,7 @@ def _elements(op: Any, values: _Values) -> np.ndarray:
     """What the epilogue of a product yields, for all its elements."""
     lhs, rhs = values[op.lhs], values[op.rhs]
     if isinstance(op, bit.Conv2dOp):
-        acc = reference.conv2d(lhs, rhs, op.window)
+        acc = reference.conv2d(lhs, rhs, op.window, op.group_count)
         return _yielded(op, values, (acc, *np.ogrid[tuple(map(slice, acc.shape))]))
     if isinstance(op, bit.GroupedMatmulOp):
         acc = reference.grouped_matmul(lhs, rhs, values[op.offsets])

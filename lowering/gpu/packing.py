@@ -17,7 +17,7 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
 from bitmlir.lowering.codes import Quantiser, code_of, safe_scale, value_of, widened
-from bitmlir.lowering.emit import Scalar, as_signed, const, for_loop, i32, i64, if_then, select
+from bitmlir.lowering.emit import Scalar, as_signed, const, for_loop, funnel_shift, i32, i64, if_then, select
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
     Kernel,
@@ -313,7 +313,7 @@ def _packed_runs(codes: ir.Value, plane: int) -> Scalar:
     products = arith.muli(arith.andi(codes, splat(first_bits, type_)), splat(to_top, type_))
     word = const(0)
     for i in reversed(range(_QUADS)):
-        word = _funnel_shift(word, Scalar(vector.extract(products, [], [i])), const(_QUAD))
+        word = funnel_shift(word, Scalar(vector.extract(products, [], [i])), const(_QUAD))
     return word
 
 
@@ -345,14 +345,9 @@ class _RunExchange:
         """The lane's word after the exchange."""
         for distance, keep, turn in self._steps:
             other = shuffle_xor(word, distance)
-            other = _funnel_shift(other, other, turn)
+            other = funnel_shift(other, other, turn)
             word = (word & keep) | (other & (keep ^ -1))
         return word
-
-
-def _funnel_shift(high: Scalar, low: Scalar, by: Scalar) -> Scalar:
-    """The upper half of the 64 bits of both, shifted left."""
-    return Scalar(llvm.intr_fshl(high.value, low.value, by.value))
 
 
 def exact_division(scale: ir.Value) -> Callable[[ir.Value, ir.Value], ir.Value]:

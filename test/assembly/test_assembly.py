@@ -144,6 +144,7 @@ PROGRAMS: dict[str, MatmulSpec | GroupedSpec | Conv2dSpec | str] = {
     "batch of few rows": MatmulSpec(8, 1024, 4096, "u2", "i2", batch=16),
     "pool": POOL,
     "convolution": Conv2dSpec(4, 14, 14, 200, 100, "bipolar", "u2", "bit", padding=1),
+    "convolution in groups": Conv2dSpec(4, 14, 14, 200, 100, "u2", "bipolar2", "bit", padding=1, groups=4),
     "groups": GroupedSpec(8, 4096, 1000, 1023, "bipolar", "u2", out="f16", **SCALES),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from convolutions import CASES
+from convolutions import CASES, GROUPED
 from support import lower_for_gpu, run_on_gpu
 
 import bitmlir
@@ -26,6 +26,13 @@ LARGE = {
     "of 144, one by one": Conv2dSpec(2, 6, 5, 1100, 24, "u1", "u2", size=1),
     "strides of one by one": Conv2dSpec(2, 15, 14, 256, 24, "bipolar", "bipolar", size=1, stride=2),
     "a window that TMA cannot read": Conv2dSpec(1, 30, 30, 64, 8, "bipolar", "bipolar", size=2, stride=9),
+    "a layer of ResNeXt": Conv2dSpec(
+        4, 28, 28, 256, 256, "u2", "bipolar", "u2", padding=1, column_scale=True, groups=32
+    ),
+    "depthwise, as in MobileNet": Conv2dSpec(
+        2, 14, 14, 512, 512, "u4", "i4", "u4", stride=2, padding=1, column_scale=True, groups=512
+    ),
+    "groups of 100": Conv2dSpec(3, 9, 11, 300, 36, "bipolar", "u3@5", "bit", padding=1, groups=3),
 }
 
 TILES = [
@@ -38,9 +45,9 @@ TILES = [
 
 
 @pytest.mark.parametrize("target", ["sm_90a", "sm_90", "sm_80", "sm_75"])
-@pytest.mark.parametrize("case", [*CASES, *LARGE])
+@pytest.mark.parametrize("case", [*CASES, *GROUPED, *LARGE])
 def test_every_element_is_exact(case: str, target: str) -> None:
-    spec = {**CASES, **LARGE}[case]
+    spec = {**CASES, **GROUPED, **LARGE}[case]
     bundle = lower_for_gpu(spec, target)
     operands = random_operands(bundle.plan, seed=7)
     (value,) = bundle.plan.results
@@ -66,6 +73,7 @@ STAYING = {
     "codes, padded far": Conv2dSpec(40, 15, 15, 64, 40, "u2", "bipolar", "u2", padding=1, column_scale=True, relu=True),
     "planes of both": Conv2dSpec(20, 29, 31, 256, 72, "u2", "i2", size=(2, 3), stride=(2, 1), residual="i16"),
     "many K blocks": Conv2dSpec(200, 7, 7, 512, 64, "bipolar", "bipolar", padding=1),
+    "groups": Conv2dSpec(40, 15, 15, 64, 64, "bipolar", "bipolar", "bit", padding=1, groups=4),
 }
 
 

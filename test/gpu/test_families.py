@@ -59,6 +59,11 @@ FAMILIES: dict[str, tuple[str, Spec, str | None]] = {
         "rows=128,columns=64,stages=3,stationary",
     ),
     "mma-patches": ("sm_90", Conv2dSpec(3, 9, 11, 64, 40, "bipolar", "u2", "bit", padding=1), None),
+    "wgmma-window-groups": (
+        "sm_90a",
+        Conv2dSpec(3, 9, 11, 66, 40, "bipolar", "bipolar", "bit", padding=1, groups=2),
+        None,
+    ),
     "wgmma-search": ("sm_90a", SearchSpec(70, 1001, 1100, "bipolar", "bipolar", count=5), None),
     "mma-persistent": (
         "sm_90",

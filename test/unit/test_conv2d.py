@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from convolutions import CASES
+from convolutions import CASES, GROUPED
 from mlir import ir
 from support import run
 from warp_interpreter import InterpretedProgram
@@ -28,9 +28,9 @@ RESIDENT = "rows=16,columns=8,warp_rows=16,warp_columns=8"
 RESIDENT_PACKED = "rows=16,columns=32,warp_rows=16,warp_columns=32"
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *GROUPED])
 def test_every_element_is_exact_on_the_cpu(case: str) -> None:
-    spec = CASES[case]
+    spec = {**CASES, **GROUPED}[case]
     executable = bitmlir.compile(spec, target="cpu")
     assert Trial.start(executable, spec, 3, 0.0).check() == np.prod(spec.out_shape)
 
@@ -38,10 +38,12 @@ def test_every_element_is_exact_on_the_cpu(case: str) -> None:
 TOO_DEEP = {"strides, uneven padding, dilation", "the first layer of a network"}  # for registers alone
 
 
-@pytest.mark.parametrize("target", ["sm_90", "sm_80"])
-@pytest.mark.parametrize("case", sorted(CASES.keys() - TOO_DEEP))
+IN_KERNELS = [(case, target) for case in sorted(CASES.keys() - TOO_DEEP) for target in ("sm_90", "sm_80")]
+
+
+@pytest.mark.parametrize(("case", "target"), [*IN_KERNELS, *((case, "sm_90") for case in GROUPED)])
 def test_every_element_is_exact_in_gpu_kernels(case: str, target: str) -> None:
-    spec = CASES[case]
+    spec = {**CASES, **GROUPED}[case]
     tile = RESIDENT if spec.product.result_encoding is None else RESIDENT_PACKED
     bundle = compiler.lower(spec, get_target(target), tile=tile)
     operands = random_operands(bundle.plan, seed=5)
@@ -104,6 +106,46 @@ def test_a_number_stands_for_both_sides_and_specs_are_equal() -> None:
     assert one.operations == 2 * 16 * 4 * 9 * 4
 
 
+def test_groups_of_the_reference_see_their_own_channels_alone() -> None:
+    rng = np.random.default_rng(6)
+    window = Window(Axis(4, 3, 2, 1, 1), Axis(5, 2, 1, 0, 1))
+    x, y = rng.integers(-3, 4, (2, 4, 5, 6)), rng.integers(-3, 4, (9, 3, 2, 2))
+    result = reference.conv2d(x, y, window, groups=3)
+    for o in range(9):
+        alone = x[..., o // 3 * 2 : o // 3 * 2 + 2]
+        np.testing.assert_array_equal(result[..., o], reference.conv2d(alone, y[o : o + 1], window)[..., 0])
+
+
+@pytest.mark.parametrize("encoding", [f"bipolar{p}" for p in range(2, 8)] + ["bipolar", "u8", "u2@3", "i8", "ternary"])
+def test_filters_in_groups_are_0_in_the_channels_of_others(encoding: str) -> None:
+    """An image with a pixel for each channel, 1 in that one alone, shows all filters as they are multiplied."""
+    channels, groups, values = 90, 3, Encoding.parse(encoding)
+    rng = np.random.default_rng(7)
+    w = rng.choice(np.arange(values.minimum, values.maximum + 1, values.scale), (6, 1, 1, channels // groups))
+    w[0], w[-1] = values.minimum, values.maximum
+    spec = Conv2dSpec(1, 1, channels, channels, 6, "u1", encoding, size=1, groups=groups)
+    seen = bitmlir.compile(spec, target="cpu")(np.eye(channels, dtype=int).reshape(1, 1, channels, channels), w)
+    expected = np.zeros((6, channels), int)
+    for o in range(6):
+        expected[o, o // 2 * 30 : o // 2 * 30 + 30] = w[o, 0, 0]
+    np.testing.assert_array_equal(seen[0, 0].T, expected)
+
+
+def test_a_group_for_all_is_none() -> None:
+    one, none = (Conv2dSpec(1, 4, 4, 6, 4, "u1", "bipolar8", groups=g) for g in (1, np.int64(1)))  # type: ignore[arg-type]
+    assert one == none == Conv2dSpec(1, 4, 4, 6, 4, "u1", "bipolar8")
+    with ir.Context() as context, ir.Location.unknown():
+        bit.load(context)
+        module = compiler.build_module(one)
+        assert "groups" not in str(module)
+        run_pipeline(module, "bit-decompose")
+        assert "plane_spread_filters" not in str(module)
+
+
+def test_operations_are_those_of_the_groups() -> None:
+    assert Conv2dSpec(1, 4, 4, 6, 4, "u1", "u1", padding=1, groups=2).operations == 2 * 16 * 4 * 9 * 3
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
@@ -124,6 +166,12 @@ def test_a_number_stands_for_both_sides_and_specs_are_equal() -> None:
         ({"lhs": "u9"}, EncodingError, "u9"),
         ({"bias": True}, InputError, "takes no scales or bias"),
         ({"lhs": "u8", "rhs": "u8", "channels": 10**5, "size": 7}, ShapeError, "int32"),
+        ({"lhs": "u8", "rhs": "u8", "channels": 10**5, "size": 7, "groups": 2}, ShapeError, "K = 2450000 .* int32"),
+        ({"groups": 0}, ShapeError, "groups must be a whole number from 1"),
+        ({"groups": 2.0}, ShapeError, "groups must be a whole number from 1"),
+        ({"groups": 3}, ShapeError, "channels and filters must be multiples of the 3 groups, but are 4 and 4"),
+        ({"groups": 4, "filters": 6}, ShapeError, "must be multiples of the 4 groups, but are 4 and 6"),
+        ({"groups": 2, "rhs": "bipolar8"}, EncodingError, "filters in groups count as 0 .* 'bipolar8' would take nine"),
     ],
 )
 def test_a_spec_that_cannot_be_is_refused(changed: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -176,6 +224,7 @@ func.func @f(%x: {images}, %w: {filters}, %r: tensor<2x3x3x4xi32>, %p: tensor<3x
             "reaches 7x3, farther",
         ),
         ({"out": "2x3x4x3xi32"}, "the result must be a 2x3x3x4 tensor"),
+        ({"steps": f"{STEPS}, groups = 2 : i64"}, "rhs must have the 4 channels .* of one of 2 groups, but has 8"),
         (
             {"epilogue": "%out = tensor.extract %p[%col, %channel] : tensor<3x4xi32>"},
             r"may read at \[image, y, x, channel\], or at the channel and constants",
@@ -241,6 +290,59 @@ func.func @f(%x: !m, %y: !m, %b: tensor<1x2x1x3xi32>) -> tensor<3x3xi32> {
     rng = np.random.default_rng(5)
     x, y, b = rng.integers(0, 2, (3, 8)), rng.integers(0, 2, (3, 8)), rng.integers(-9, 9, (1, 2, 1, 3), np.int32)
     np.testing.assert_array_equal(bitmlir.compile(text, target="cpu")(x, y, b), x @ y.T + b[0, 1, 0])
+
+
+def test_groups_keep_their_sums_beside_packed_results() -> None:
+    rng = np.random.default_rng(8)
+    text = """
+!x = tensor<2x4x5x66xi1, #bit.encoding<"bipolar">>
+!w = tensor<40x3x3x33xi1, #bit.encoding<"bipolar">>
+!y = tensor<2x4x5x40xi1, #bit.encoding<"bipolar">>
+func.func @f(%x: !x, %w: !w) -> (!y, tensor<2x4x5x40xi16>) {
+  %y, %sums = "bit.conv2d"(%x, %w) ({
+  ^bb0(%acc: i32, %image: index, %row: index, %col: index, %channel: index):
+    %zero = arith.constant 0 : i32
+    %code = arith.cmpi sge, %acc, %zero : i32
+    %sum = arith.trunci %acc : i32 to i16
+    gpu.yield %code, %sum : i1, i16
+  }) {stride = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>, dilation = array<i64: 1, 1>, groups = 2 : i64}
+    : (!x, !w) -> (!y, tensor<2x4x5x40xi16>)
+  return %y, %sums : !y, tensor<2x4x5x40xi16>
+}"""
+    x, w = rng.choice([-1, 1], (2, 4, 5, 66)), rng.choice([-1, 1], (40, 3, 3, 33))
+    codes, sums = bitmlir.compile(text, target="cpu")(x, w)
+    expected = reference.conv2d(x, w, Window(Axis(4, 3, 1, 1, 1), Axis(5, 3, 1, 1, 1)), groups=2)
+    np.testing.assert_array_equal(sums, expected)
+    np.testing.assert_array_equal(unpack(codes), np.where(expected >= 0, 1, -1))
+
+
+def test_bytes_in_groups_are_bit_planes() -> None:
+    """The unit for bytes multiplies photographs, whose filters see all channels."""
+    text = """
+func.func @f(%x: tensor<1x8x8x4xi8>, %w: tensor<6x1x1x18xi1, #bit.encoding<"bipolar">>) -> tensor<1x8x8x6xi32> {
+  %p = "bit.pack_patches"(%x) {size = array<i64: 3, 3>, stride = array<i64: 1, 1>, padding = array<i64: 1, 1, 1, 1>}
+    : (tensor<1x8x8x4xi8>) -> tensor<1x8x8x36xi8, #bit.encoding<"u8">>
+  %y = "bit.conv2d"(%p, %w) ({
+  ^bb0(%acc: i32, %image: index, %row: index, %col: index, %channel: index):
+    gpu.yield %acc : i32
+  }) {stride = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>, dilation = array<i64: 1, 1>, groups = 2 : i64}
+    : (tensor<1x8x8x36xi8, #bit.encoding<"u8">>, tensor<6x1x1x18xi1, #bit.encoding<"bipolar">>) -> tensor<1x8x8x6xi32>
+  return %y : tensor<1x8x8x6xi32>
+}"""
+    with ir.Context() as context, ir.Location.unknown():
+        bit.load(context)
+        for groups, filters, is_bytes in ((2, 18, False), (1, 36, True)):
+            module = ir.Module.parse(text.replace("groups = 2", f"groups = {groups}").replace("x18x", f"x{filters}x"))
+            run_pipeline(module, "bit-decompose{target=sm_90a}")
+            assert ("bit.plane_byte_conv" in str(module)) == is_bytes
+
+
+def test_filters_in_groups_that_are_too_large_with_all_channels_are_refused() -> None:
+    spec = Conv2dSpec(1, 4, 4, 1 << 17, 1 << 17, "u1", "bipolar", groups=1 << 17)
+    with ir.Context() as context, ir.Location.unknown():
+        bit.load(context)
+        with pytest.raises(ir.MLIRError, match="filters of all channels would take 8 GiB or more: take fewer"):
+            run_pipeline(compiler.build_module(spec), "bit-decompose{target=sm_90a}")
 
 
 def test_filters_are_arguments_of_their_own() -> None:

@@ -58,6 +58,18 @@ def test_planes_add_up_to_exactly_the_defined_values(name: str) -> None:
     assert sorted(set(plane_sums(Encoding.parse(name)))) == sorted(defined_values(name))
 
 
+@pytest.mark.parametrize("name", [n for n in PLAIN if n != "bipolar8"] + ZERO_POINTS[::7])
+def test_an_encoding_with_a_zero_has_all_values_and_0(name: str) -> None:
+    values = defined_values(Encoding.parse(name).with_zero.name)
+    assert {0, *defined_values(name)} <= set(values)
+    assert Encoding.parse(name).with_zero.name == name or 0 not in defined_values(name)
+
+
+def test_bipolar8_has_no_room_for_a_zero() -> None:
+    with pytest.raises(EncodingError, match="'bipolar8' would take nine bits with a 0, use fewer bits"):
+        _ = Encoding.parse("bipolar8").with_zero
+
+
 def test_zero_points_shift_the_values_of_the_codes() -> None:
     for name in ZERO_POINTS:
         assert sorted(plane_sums(Encoding.parse(name))) == sorted(defined_values(name))
