@@ -49,6 +49,16 @@ def _dilated() -> nn.Layer:
     return nn.Conv2d(nn.Input((9, 8, 2)), _weights(10, 3, 3, 2), dilation=(2, 3))
 
 
+def _groups() -> nn.Layer:
+    """Groups from the first layer on, depthwise and then pointwise, with a shortcut beside them."""
+    x = nn.Quantise(_norm(nn.Conv2d(nn.Input((10, 9, 4)), _weights(40, 3, 3, 2), padding=1, groups=2)), 2, 20.0)
+    depthwise = nn.Conv2d(x, _weights(80, 3, 3, 1, low=-3, high=3), "bipolar2", 2, 1, groups=40)
+    x = nn.Sign(_norm(depthwise))
+    sums = nn.Conv2d(x, _weights(66, 1, 1, 80))
+    x = nn.Conv2d(nn.Sign(_norm(sums)), _weights(66, 3, 3, 33, step=1), "ternary", 1, 2, 2, groups=2)
+    return _norm(nn.Conv2d(nn.Sign(_norm(nn.Add(sums, x))), _weights(66, 5, 5, 1), groups=66))
+
+
 def _vectors() -> nn.Layer:
     x: nn.Layer = nn.Flatten(nn.Input((7, 5, 2)))
     for outputs in (33, 130, 20):
@@ -110,6 +120,7 @@ SMALL: dict[str, nn.Layer] = {
     "widths": _widths(),
     "images of many channels": _wide_images(),
     "a first layer with dilation": _dilated(),
+    "groups": _groups(),
     "vectors": _vectors(),
     "whole residuals": _whole_residuals(),
     "real residuals": _real_residuals(),

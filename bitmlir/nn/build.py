@@ -127,7 +127,8 @@ def _emit(
     elif len(step.shape) == 1:
         op = bit.MatmulOp(lhs=source, rhs=constants["weights"], results=types)
     else:
-        steps = {"stride": list(step.stride), "padding": list(step.padding), "dilation": list(step.dilation)}
+        steps: dict[str, Any] = {name: list(getattr(step, name)) for name in ("stride", "padding", "dilation")}
+        steps["groups"] = step.groups if step.groups > 1 else None
         op = bit.Conv2dOp(lhs=source, rhs=constants["weights"], results=types, **steps)
     with ir.InsertionPoint(op.epilogue):
         acc, *places = op.epilogue.arguments

@@ -14,8 +14,10 @@ import numpy as np
 from bitmlir import reference
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
+from bitmlir.dialects.groups import group_encoding_fault, group_sizes_fault
 from bitmlir.dialects.window import Axis, Window
 from bitmlir.formats.packed import whole_sizes
+from bitmlir.spec_fields import require_sizes
 
 __all__ = [
     "Add",
@@ -150,12 +152,13 @@ class Linear(Layer):
 class Conv2d(Layer):
     """Sums of products with filters, channels last; what lies outside an image counts as 0 (see `Conv2dSpec`).
 
-    weights: integers [filters, R, S, channels], values of the encoding. padding: one number, (down, across) or
-    (top, left, bottom, right).
+    weights: integers [filters, R, S, channels/groups], values of the encoding. padding: one number, (down, across) or
+    (top, left, bottom, right). groups: of channels, and of filters, each of which sees the channels of its own alone.
 
     Raises:
-        ShapeError: filters of other channels than the source has, or that reach farther than the padded image.
-        EncodingError: weights outside the encoding; a source that yields no codes.
+        ShapeError: filters of other channels than a group of the source has, or that reach farther than the padded
+            image; channels or filters that are no multiples of groups.
+        EncodingError: weights outside the encoding, or in groups in `bipolar8`; a source that yields no codes.
     """
 
     source: Layer
@@ -164,12 +167,18 @@ class Conv2d(Layer):
     stride: Pair = 1
     padding: int | tuple[int, ...] = 0
     dilation: Pair = 1
+    groups: int = 1
 
     def __post_init__(self) -> None:
         _adopt_weights(self)
         shape = _require_images(_require_codes(self), self.name)
-        if self.weights.ndim != 4 or self.weights.shape[3] != shape[2]:
-            expected = f"(filters, R, S, {shape[2]})"
+        require_sizes(self, "groups")
+        if self.weights.ndim == 4 and (fault := group_sizes_fault(self.groups, shape[2], len(self.weights))):
+            raise ShapeError(f"{self.name}: {fault}")
+        if fault := group_encoding_fault(self.groups, Encoding.parse(self.encoding)):
+            raise EncodingError(f"{self.name}: {fault}")
+        if self.weights.ndim != 4 or self.weights.shape[3] != shape[2] // self.groups:
+            expected = f"(filters, R, S, {shape[2] // self.groups})"
             raise ShapeError(f"weights of {self.name} must have the shape {expected}, got {self.weights.shape}")
         for name, count in (("stride", 2), ("padding", 4), ("dilation", 2)):
             object.__setattr__(self, name, _spread(getattr(self, name), count, name))
@@ -194,7 +203,7 @@ class Conv2d(Layer):
         return None
 
     def apply(self, *x: np.ndarray) -> np.ndarray:
-        return reference.conv2d(x[0], self.weights, self.window)
+        return reference.conv2d(x[0], self.weights, self.window, self.groups)
 
 
 @dataclass(frozen=True, eq=False)

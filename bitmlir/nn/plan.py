@@ -122,6 +122,7 @@ class _Maker:
         steps: dict[str, Any] = {}
         if isinstance(layer, Conv2d):
             steps = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+            steps["groups"] = layer.groups
         bounds = _sum_bounds(weights, source.encoding, isinstance(layer, Conv2d) and _has_edges(layer.window))
         epilogue, falls = self._epilogue(group, shape, bounds, None)
         if (
@@ -142,7 +143,7 @@ class _Maker:
         """Whether patches of a first convolution's images should be packed instead of pixels."""
         if not isinstance(layer, Conv2d) or layer.source is not self.input or len(self.users[self.input]) > 1:
             return False
-        return layer.source.shape[2] < _FEW_CHANNELS and layer.dilation == (1, 1)
+        return layer.source.shape[2] < _FEW_CHANNELS and layer.dilation == (1, 1) and layer.groups == 1
 
     # --- reductions ---
 

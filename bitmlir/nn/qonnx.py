@@ -254,8 +254,6 @@ class _Walk:
             raise ShapeError(f"images and filters have two axes to move along, got filters of {weights.shape} on "
                              f"{tensor.shape}")  # fmt: skip
         _require_channels_first(tensor)
-        if (groups := node.attributes.get("group", 1)) != 1:
-            raise InputError(f"it has {groups} groups: only convolutions of all channels are known")
         padding = _explicit_padding(node)
         if offset and any(padding):
             raise InputError(f"a code of 0 stands for {offset:g}, not for the 0 with which it pads: shift "
@@ -267,6 +265,7 @@ class _Walk:
             _pair(node, "strides"),
             padding,
             _pair(node, "dilations"),
+            node.attributes.get("group", 1),
         )
         return self._product(node, made, scale * scales, offset * scales * filters.sum((1, 2, 3)))
 

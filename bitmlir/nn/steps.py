@@ -138,9 +138,9 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Multiply with weights: [O, K] of vectors, [O, R, S, C] of images.
+    """Multiply with weights: [O, K] of vectors, [O, R, S, C/groups] of images.
 
-    layers: those that it computes, the product first. stride, padding, dilation: of images, as of `Conv2dSpec`.
+    layers: those that it computes, the product first. stride, padding, dilation, groups: of images, as of `Conv2dSpec`.
     """
 
     source: Codes
@@ -151,6 +151,7 @@ class Product:
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
 
     @property
     def results(self) -> list[Codes | Numbers]:

@@ -53,6 +53,15 @@ def test_what_follows_a_product_is_folded_into_it() -> None:
     assert [len(step.layers) for step in program.steps] == [1, 3, 1, 3, 1]
 
 
+def test_filters_in_groups_see_pixels_of_the_first_layer() -> None:
+    """Patches hold the channels of all taps side by side, not those of a group."""
+    filters = nn.Conv2d(nn.Input((6, 6, 4)), np.ones((4, 3, 3, 2), int), padding=1, groups=2)
+    start, product = program_of(filters).steps
+    assert isinstance(start, Start)
+    assert isinstance(product, Product)
+    assert (start.size, start.codes.shape, product.groups) == (None, (6, 6, 4), 2)
+
+
 # --- folding -----------------------------------------------------------------------------------------
 
 FLAT = Linear(Input((4,)), np.ones((5, 4)))
@@ -104,6 +113,28 @@ CODES = Sign(SUMS)
         (lambda: nn.Conv2d(IMAGES, np.full((4, 3, 3, 2), 0.5)), InputError, "must be whole numbers"),
         (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), "u2@row"), EncodingError, "no zero point a row"),
         (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), stride=0), ShapeError, "stride must be a whole number"),
+        (
+            lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), groups=0),
+            ShapeError,
+            "groups must be a whole number from 1",
+        ),
+        (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), groups=2), ShapeError, r"S, 1\), got \(4, 3, 3, 2\)"),
+        (lambda: nn.Conv2d(IMAGES, np.ones(4), groups=2), ShapeError, r"S, 1\), got \(4,\)"),
+        (
+            lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 1)), groups=3),
+            ShapeError,
+            "Conv2d: .* the 3 groups, but are 2 and 4",
+        ),
+        (
+            lambda: nn.Conv2d(IMAGES, np.ones((3, 3, 3, 1)), groups=2),
+            ShapeError,
+            "multiples of the 2 groups, but are 2 and 3",
+        ),
+        (
+            lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 1)), "bipolar8", groups=2),
+            EncodingError,
+            "'bipolar8' would take nine",
+        ),
         (lambda: nn.Linear(IMAGES, np.ones((4, 72))), ShapeError, "flatten what has several sizes"),
         (lambda: nn.Linear(FLAT, np.ones((3, 5))), EncodingError, "Linear yields sums: put a Sign or Quantise"),
         (lambda: nn.MaxPool2d(FLAT, 2), ShapeError, "MaxPool2d needs images"),

@@ -63,6 +63,19 @@ GRAPHS: dict[str, onnx.ModelProto] = {
         f"codes = Quant{U2}(conv, t, zero, bits2) {END}",
         **{**A, **_flat(4 * 3 * 5)},
     ),
+    "groups": graph(
+        f"{CODES} wg = Quant{I4}(g, s, zero, bits4) conv2 = Conv<pads=[1,1,1,1], group=2>(codes, wg, more) "
+        f"codes2 = BipolarQuant(conv2, t) wd = BipolarQuant(d, each) "
+        f"depthwise = Conv<strides=[2,2], group=6>(codes2, wd) y = Identity(depthwise)",
+        rank=4,
+        **{
+            **A,
+            "g": _real(6, 2, 3, 3),
+            "more": _powers(6),
+            "d": _real(12, 1, 2, 3),
+            "each": np.tile([0.5, 2, 1], 4).reshape(12, 1, 1, 1),
+        },
+    ),
     "a second convolution": graph(
         f"{CODES} wc = Quant{I4}(c, s, zero, bits4) conv2 = Conv<pads=[1,1,1,1]>(codes, wc, bias) y = Identity(conv2)",
         rank=4,
@@ -598,11 +611,23 @@ REFUSED: dict[str, tuple[type[Exception], str, str, dict[str, Any]]] = {
         f"{CONV} y = Mul(conv, conv)",
         {},
     ),
-    "groups": (
-        InputError,
-        "Conv 'y': it has 2 groups: only convolutions of all channels are known",
+    "groups of other channels": (
+        ShapeError,
+        r"Conv 'y': weights of Conv2d must have the shape \(filters, R, S, 1\), got \(4, 3, 3, 2\)",
         "wa = BipolarQuant(a, s) y = Conv<group=2>(x, wa)",
-        {"a": _real(4, 1, 3, 3)},
+        {},
+    ),
+    "groups that do not part the channels": (
+        ShapeError,
+        "Conv 'y': Conv2d: channels and filters must be multiples of the 3 groups, but are 2 and 4",
+        "wa = BipolarQuant(a, s) y = Conv<group=3>(x, wa)",
+        {},
+    ),
+    "no groups": (
+        ShapeError,
+        "Conv 'y': groups must be a whole number from 1",
+        "wa = BipolarQuant(a, s) y = Conv<group=0>(x, wa)",
+        {},
     ),
     "padding by name": (
         InputError,
