@@ -6,14 +6,13 @@
 // channels that a filter does not see: filters become two's complement of two bits. The rest is a convolution with these.
 
 // CHECK-LABEL: func.func @groups
-//  CHECK-SAME:   %[[X:[^ ]*]]: memref<1x60x4xi32>
+//  CHECK-SAME:   memref<1x60x4xi32>
 //  CHECK-SAME:   %[[W:[^ ]*]]: memref<1x8x36xi32> {{[{][^}]*}}bit.shape = array<i64: 8, 3, 3, 40>
 //  CHECK-SAME:   %[[WSUMS:[^ ]*]]: memref<72xi32>
 //       CHECK:   %[[ALL:.*]] = memref.alloc() : memref<2x8x36xi32>
 //       CHECK:   %[[ALLSUMS:.*]] = memref.alloc() : memref<72xi32>
 //       CHECK:   "bit.plane_spread_filters"(%[[W]], %[[WSUMS]], %[[ALL]], %[[ALLSUMS]])
 //  CHECK-SAME:     {channels = 80 : i64, encoding = #bit.encoding<"bipolar">, groups = 2 : i64}
-//       CHECK:   "bit.plane_patches"(%[[X]]
 //   CHECK-NOT:   bit.plane_patch_sums
 //       CHECK:   "bit.plane_edge_sums"(%[[ALLSUMS]], %{{.*}}) {offset = 0 : i64, scale = 1 : i64
 //       CHECK:   "bit.plane_matmul"(%{{.*}}, %[[ALL]]
@@ -65,7 +64,7 @@ func.func @groups(%x: !images, %w: !filters) -> tensor<2x5x6x8xi32> {
 //       CHECK:   "bit.plane_spread_filters"(%{{.*}}, %{{.*}}, %[[ALL]], %{{.*}}) {channels = 8 : i64, encoding = #bit.encoding<"u2@1">, groups = 4 : i64}
 //       CHECK:   "bit.plane_matmul"(%{{.*}}, %[[ALL]]
 
-// GPU-LABEL: llvm.func @plane_spread_filters_4
+// GPU-LABEL: llvm.func @plane_spread_filters_{{[1-9]}}
 //       GPU:     llvm.intr.fshl
 //       GPU:     arith.ori
 //       GPU:     llvm.intr.fshl
@@ -75,7 +74,7 @@ func.func @groups(%x: !images, %w: !filters) -> tensor<2x5x6x8xi32> {
 // GPU-LABEL: func.func @groups
 //       GPU:   gpu.launch_func @kernels::@plane_spread_filters_0
 // GPU-LABEL: func.func @zero_point
-//       GPU:   gpu.launch_func @kernels::@plane_spread_filters_4
+//       GPU:   gpu.launch_func @kernels::@plane_spread_filters_{{[1-9]}}
 !codes = tensor<1x3x3x8xi1, #bit.encoding<"u1">>
 !zero_point = tensor<4x1x1x2xi2, #bit.encoding<"u2@1">>
 func.func @zero_point(%x: !codes, %w: !zero_point) -> tensor<1x3x3x4xi32> {

@@ -116,15 +116,21 @@ def test_groups_of_the_reference_see_their_own_channels_alone() -> None:
         np.testing.assert_array_equal(result[..., o], reference.conv2d(alone, y[o : o + 1], window)[..., 0])
 
 
+@pytest.mark.parametrize("target", ["cpu", "sm_90"])
 @pytest.mark.parametrize("encoding", [f"bipolar{p}" for p in range(2, 8)] + ["bipolar", "u8", "u2@3", "i8", "ternary"])
-def test_filters_in_groups_are_0_in_the_channels_of_others(encoding: str) -> None:
+def test_filters_in_groups_are_0_in_the_channels_of_others(encoding: str, target: str) -> None:
     """An image with a pixel for each channel, 1 in that one alone, shows all filters as they are multiplied."""
     channels, groups, values = 90, 3, Encoding.parse(encoding)
     rng = np.random.default_rng(7)
     w = rng.choice(np.arange(values.minimum, values.maximum + 1, values.scale), (6, 1, 1, channels // groups))
     w[0], w[-1] = values.minimum, values.maximum
     spec = Conv2dSpec(1, 1, channels, channels, 6, "u1", encoding, size=1, groups=groups)
-    seen = bitmlir.compile(spec, target="cpu")(np.eye(channels, dtype=int).reshape(1, 1, channels, channels), w)
+    x = np.eye(channels, dtype=int).reshape(1, 1, channels, channels)
+    if target == "cpu":
+        seen = bitmlir.compile(spec, target=target)(x, w)
+    else:
+        program = InterpretedProgram(compiler.lower(spec, get_target(target), tile=RESIDENT))
+        seen = run(program, {"lhs": pack(x, "u1"), "rhs": pack(w, encoding)})["result"]
     expected = np.zeros((6, channels), int)
     for o in range(6):
         expected[o, o // 2 * 30 : o // 2 * 30 + 30] = w[o, 0, 0]
