@@ -24,11 +24,11 @@ from mlir import ir
 from mlir.dialects import arith, nvvm, scf
 
 from bitmlir.dialects.layout import TILE_BITS
-from bitmlir.dialects.window import Window
 from bitmlir.lowering.elements import Chain, Elements, Grid
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32, if_else, if_then, select
 from bitmlir.lowering.gpu.column_order import ColumnOrder
 from bitmlir.lowering.gpu.copies import CHUNK_BYTES, CHUNKS, Chunk, copy_async, copy_through_registers
+from bitmlir.lowering.gpu.gathering import SeenRow, seen_chunk, seen_row
 from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
@@ -59,7 +59,6 @@ from bitmlir.lowering.instructions import (
     MmaInstruction,
     get_instruction,
 )
-from bitmlir.lowering.windows import place_in_image
 
 __all__ = ["build_mma_kernel"]
 
@@ -99,17 +98,6 @@ class _OutputTile:
     first_row: Scalar
     first_column: Scalar
     place: Place
-
-
-@dataclass(frozen=True)
-class _SeenRow:
-    """Where a window lies at a row of a product: the row and column of its first tap, numbers past the last ones before
-    the image; the number of the pixel there; and whether the product has the row, if it may not."""
-
-    y: Scalar
-    x: Scalar
-    pixel: Scalar
-    exists: Scalar | None
 
 
 class _Emitter:
@@ -194,7 +182,7 @@ class _Emitter:
         problem = self.problem
 
         def produce_tile(tile: _OutputTile, at: Position, staged_at: Position) -> tuple[Position, Position]:
-            seen = None if problem.window is None else self._seen_rows(tile, problem.window)
+            seen = None if problem.window is None else self._seen_rows(tile)
             for chain in problem.chains:
                 steps = self._steps(chain, tile)
 
@@ -230,36 +218,17 @@ class _Emitter:
         self.staged_ring.arrive_full(at)
         return self.staged_ring.after(at)
 
-    def _seen_rows(self, tile: _OutputTile, window: Window) -> list[_SeenRow]:
+    def _seen_rows(self, tile: _OutputTile) -> list[SeenRow]:
         """Where the window lies at this thread's rows of a tile."""
         row_in_tile, rows_at_once = self.filler // CHUNKS, self.tile.producers * LANES // CHUNKS
-        seen = []
-        for row in range(0, self.tile.rows, rows_at_once):
-            place = tile.first_row + row_in_tile + row
-            image, y, x = place_in_image(window, place.minimum(self.problem.m - 1))
-            y, x = y * window.rows.stride - window.rows.before, x * window.columns.stride - window.columns.before
-            pixel = image * window.pixels + y * window.columns.size + x
-            seen.append(_SeenRow(y, x, pixel, place < self.problem.m if self.problem.m % self.tile.rows else None))
-        return seen
-
-    def _seen(self, row: _SeenRow, window: Window, plane: Scalar, byte: Scalar) -> tuple[ir.Value, Scalar]:
-        """Where a chunk of a row of patches lies, which begins at that byte; and whether it is inside the image."""
-        rows, columns = window.rows, window.columns
-        pixel_bytes, planes = self.problem.row_bytes // window.taps, self.pointers[self.problem.op.lhs]
-        tap, within = byte // pixel_bytes, byte % pixel_bytes
-        down, right = tap // columns.taps * rows.dilation, tap % columns.taps * columns.dilation
-        inside = (row.y + down < rows.size) & (row.x + right < columns.size)
-        inside = inside if row.exists is None else inside & row.exists
-        if self.problem.row_bytes % BLOCK_BYTES:
-            inside = inside & (byte < self.problem.row_bytes)
-        pixels = ir.MemRefType(self.problem.op.lhs.type).shape[1]
-        pixel = plane * pixels + row.pixel + down * columns.size + right
-        return offset(planes, pixel.to_i64() * pixel_bytes + within.to_i64(), GLOBAL), inside
+        is_covered = self.problem.m % self.tile.rows == 0
+        rows = range(0, self.tile.rows, rows_at_once)
+        return [seen_row(self.problem, tile.first_row + row_in_tile + row, is_covered) for row in rows]
 
     def _chunks(
         self,
         tile: _OutputTile,
-        seen: list[_SeenRow] | None,
+        seen: list[SeenRow] | None,
         at: Position,
         position: tuple[Scalar, Scalar, Scalar],
     ) -> list[Chunk]:
@@ -289,8 +258,9 @@ class _Emitter:
             fits = bound % rows == 0 and problem.groups is None
             rows_left = None if whole_blocks and fits else end - first.minimum(end)
             for number, row in enumerate(range(0, rows, rows_at_once)):
-                if start == 0 and seen is not None and problem.window is not None:
-                    source, inside = self._seen(seen[number], problem.window, plane, block * BLOCK_BYTES + in_block)
+                if start == 0 and seen is not None:
+                    byte = block * BLOCK_BYTES + in_block
+                    source, inside = seen_chunk(problem, matrix, seen[number], plane, byte)
                 else:
                     source = offset(address, order.column(row) * problem.row_bytes, GLOBAL)
                     inside = None if rows_left is None else const(order.column(row)) < rows_left

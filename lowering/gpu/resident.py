@@ -11,11 +11,12 @@ import itertools
 from dataclasses import dataclass, replace
 
 from mlir import ir
-from mlir.dialects import vector
+from mlir.dialects import arith, vector
 
 from bitmlir.dialects.layout import BITS_PER_WORD
 from bitmlir.lowering.elements import Chain, Grid
 from bitmlir.lowering.emit import Scalar, const, i32, select
+from bitmlir.lowering.gpu.gathering import seen_chunk, seen_row
 from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
     GLOBAL,
@@ -133,7 +134,8 @@ class _Emitter:
         )
         for number, side in enumerate(sides):
             for plane in sorted({pair[number] for pair in pairs}):
-                self.loaded[side.matrix, plane, number] = [self._row(side, plane, at) for at in side.offsets]
+                row = self._seen_row if number == 0 and problem.window is not None else self._row
+                self.loaded[side.matrix, plane, number] = [row(side, plane, at) for at in side.offsets]
 
     def _row(self, side: _Side, plane: int, distance: int) -> Words:
         """The lane's words of a row; those of the last one for rows past the end, which nobody asks for."""
@@ -152,6 +154,20 @@ class _Emitter:
             for index in range(CHUNK_WORDS):
                 word = Scalar(vector.extract(loaded, [], [index]))
                 words.append(word.value if inside is None else select(inside, word, 0).value)
+        return words
+
+    def _seen_row(self, side: _Side, plane: int, distance: int) -> Words:
+        """The lane's words of what a window sees at a row."""
+        matrix, chunk = self.pointers[side.matrix], self.lane % LANES_PER_ROW * _CHUNK_BYTES
+        seen = seen_row(self.problem, side.first + distance, side.is_covered)
+        words: Words = []
+        for number in range(row_chunks(self.problem)):
+            at = chunk + number * LANES_PER_ROW * _CHUNK_BYTES
+            address, inside = seen_chunk(self.problem, matrix, seen, const(plane), at)
+            address = arith.select(inside.value, address, matrix)
+            loaded = load(vector_of(i32(), CHUNK_WORDS), address, _CHUNK_BYTES)
+            elements = (Scalar(vector.extract(loaded, [], [index])) for index in range(CHUNK_WORDS))
+            words += [select(inside, word, 0).value for word in elements]
         return words
 
     # --- multiplying ---

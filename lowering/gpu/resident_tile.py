@@ -29,6 +29,7 @@ CHUNK_WORDS = 4  # words of a row that a lane loads at once
 _MOST_WARPS = 8  # of a block
 _MOST_REGISTERS = 200  # for bits and accumulators, of the 255 that a thread can have
 _MOST_CHUNKS = 2  # of a row: with more of them, tiles with stages are always faster on an H200
+_MOST_SEEN_CHUNKS = 5  # of what a window sees, which TMA gathers in pieces
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def resident_fault(problem: ProductProblem, tile: ResidentTile) -> str | None:
     if mma is None or problem.operation not in target.operations:
         return f"{target.name} has no instruction that multiplies these bits in registers: give the tile stages"
     has_bitmaps = op.lhs_tiles is not None or op.rhs_tiles is not None
-    if isinstance(op, bit.PlaneSearchOp) or problem.groups is not None or has_bitmaps or problem.window is not None:
-        return "searches, windows, groups of rows and bitmaps need a tile with stages"
+    if isinstance(op, bit.PlaneSearchOp) or problem.groups is not None or has_bitmaps:
+        return "searches, groups of rows and bitmaps need a tile with stages"
     if min(tile.warp_rows, tile.warp_columns) < 1 or tile.rows % tile.warp_rows or tile.columns % tile.warp_columns:
         return f"{tile.rows}×{tile.columns} cannot be cut into parts of {tile.warp_rows}×{tile.warp_columns}"
     least = BITS_PER_WORD if problem.packed else mma.n
@@ -96,7 +97,7 @@ def resident_fault(problem: ProductProblem, tile: ResidentTile) -> str | None:
 
 def resident_tiles(problem: ProductProblem) -> Iterator[ResidentTile]:
     """The tiles worth a thought for a problem, in which warps share columns; all are legal."""
-    if row_chunks(problem) > _MOST_CHUNKS:
+    if row_chunks(problem) > (_MOST_CHUNKS if problem.window is None else _MOST_SEEN_CHUNKS):
         return
     for warp_rows, warp_columns, down in itertools.product((16, 32), (8, 16, 32), (1, 2, 4)):
         tile = ResidentTile(down * warp_rows, warp_columns, warp_rows, warp_columns)

@@ -198,8 +198,9 @@ class ThreadTile:
         return self.read_staged(value, axis, slot)
 
     def number_at(self, array: ir.Value, index: Scalar) -> Scalar:
-        element = ir.MemRefType(array.type).element_type
+        element, (count,) = ir.MemRefType(array.type).element_type, ir.MemRefType(array.type).shape
         size = element_bytes(element)
+        index = index if self.row_bound is None else index.minimum(count - 1)  # of a row past the end
         return Scalar(load(element, offset(self.pointers[array], index.to_i64() * size, GLOBAL), size))
 
     def seen(self, row: int, column: int) -> ir.Value:

@@ -314,7 +314,7 @@ LONG = MatmulSpec(20000, 64, 1152, "u2", "bipolar", "bit")
         (
             Conv2dSpec(9, 9, 9, 64, 8, "u1", "u1"),
             "rows=16,columns=8,warp_rows=16,warp_columns=8",
-            "searches, windows, groups of rows and bitmaps need a tile with stages",
+            None,
         ),
     ],
 )
