@@ -73,8 +73,9 @@ def window_fault(attribute: ir.Attribute) -> str | None:
         return f"window must be array<i64: …> of {', '.join(_AXIS)} for rows and for columns, but is {attribute}"
     axes = (numbers[: len(_AXIS)], numbers[len(_AXIS) :])
     least = (1, 1, 1, 0, 0, 1)
-    if any(number < low for axis in axes for number, low in zip(axis, least, strict=True)):
-        return f"window must have sizes, taps, strides and dilations of at least 1, but is {attribute}"
+    if any(not low <= number <= LARGEST_SIZE for axis in axes for number, low in zip(axis, least, strict=True)):
+        known = f"sizes, taps, strides and dilations from 1 to {LARGEST_SIZE}, and padding up to that"
+        return f"window must have {known}, but is {attribute}"
     if min(window_in(attribute).places) < 1:
         return f"the window must fit into the padded image, but is {attribute}"
     return None

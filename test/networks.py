@@ -115,6 +115,19 @@ def _vectors_with_residuals() -> nn.Layer:
     return nn.Linear(nn.Quantise(_norm(sums), 5, 0.1), _weights(9, 70))
 
 
+def _reduced_vectors() -> nn.Layer:
+    """Vectors that are read where they are stored: codes of two kinds, the same numbers twice, Flatten twice."""
+    sums = nn.Linear(nn.Flatten(nn.Flatten(nn.Input((5, 4, 2)))), _weights(40, 40))
+    both = nn.Add(nn.Linear(nn.Sign(sums), _weights(40, 40)), nn.Linear(nn.Quantise(sums, 2, 30.0), _weights(40, 40)))
+    return nn.Add(nn.Add(both, both), _norm(sums))
+
+
+def _flat_numbers() -> nn.Layer:
+    """Numbers that are made flat before their codes."""
+    sums = _norm(nn.Conv2d(nn.Input((6, 5, 3)), _weights(33, 3, 3, 3)))
+    return nn.Linear(nn.Sign(nn.Flatten(sums)), _weights(7, 4 * 3 * 33))
+
+
 SMALL: dict[str, nn.Layer] = {
     "images": _images(),
     "widths": _widths(),
@@ -126,6 +139,8 @@ SMALL: dict[str, nn.Layer] = {
     "real residuals": _real_residuals(),
     "several ways": _several_ways(),
     "vectors with residuals": _vectors_with_residuals(),
+    "reduced vectors": _reduced_vectors(),
+    "flat numbers": _flat_numbers(),
 }
 
 

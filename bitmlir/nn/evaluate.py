@@ -24,7 +24,7 @@ def evaluate(program: Program, images: np.ndarray) -> dict[Codes | Numbers, np.n
     left: dict[Codes | Numbers, np.ndarray] = {}
     for step in program.steps:
         made = _results(step, values, images)
-        values |= {result.layer: value for result, value in made.items()}
+        values |= {result.layer: value.reshape(len(images), *result.layer.shape) for result, value in made.items()}
         left |= {result: _stored(result, value).reshape(len(images), *result.shape)
                  for result, value in made.items() if not isinstance(step, Start)}  # fmt: skip
     return left
@@ -101,4 +101,7 @@ def _stored(result: Codes | Numbers, value: np.ndarray) -> np.ndarray:
         return value
     if result.is_real:
         return value.astype(_FLOATS[result.element])
-    return (value if result.origin is None else value - result.origin).astype(f"int{result.element[1:]}")
+    stored = value if result.origin is None else value - result.origin
+    narrow = stored.astype(f"int{result.element[1:]}")
+    assert (narrow == stored).all()
+    return narrow

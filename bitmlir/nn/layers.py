@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from bitmlir import reference
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
 from bitmlir.dialects.groups import group_encoding_fault, group_sizes_fault
+from bitmlir.dialects.layout import LARGEST_SIZE
 from bitmlir.dialects.window import Axis, Window
 from bitmlir.formats.packed import whole_sizes
 from bitmlir.spec_fields import require_sizes
@@ -124,14 +126,14 @@ class Linear(Layer):
         EncodingError: weights outside the encoding; a source that yields no codes.
     """
 
-    source: Layer
+    source: Layer = field(repr=False)
     weights: np.ndarray = field(repr=False)
     encoding: str | Encoding = "bipolar"
 
     def __post_init__(self) -> None:
         _adopt_weights(self)
         features = _require_codes(self).shape
-        if self.weights.ndim != 2 or (self.weights.shape[1],) != features:
+        if self.weights.ndim != 2 or (self.weights.shape[1],) != features or not len(self.weights):
             raise ShapeError(f"weights of {self.name} must have the shape (outputs, {features[-1]}), got "
                              f"{self.weights.shape}: flatten what has several sizes")  # fmt: skip
 
@@ -161,7 +163,7 @@ class Conv2d(Layer):
         EncodingError: weights outside the encoding, or in groups in `bipolar8`; a source that yields no codes.
     """
 
-    source: Layer
+    source: Layer = field(repr=False)
     weights: np.ndarray = field(repr=False)
     encoding: str | Encoding = "bipolar"
     stride: Pair = 1
@@ -177,11 +179,11 @@ class Conv2d(Layer):
             raise ShapeError(f"{self.name}: {fault}")
         if fault := group_encoding_fault(self.groups, Encoding.parse(self.encoding)):
             raise EncodingError(f"{self.name}: {fault}")
-        if self.weights.ndim != 4 or self.weights.shape[3] != shape[2] // self.groups:
+        if self.weights.ndim != 4 or self.weights.shape[3] != shape[2] // self.groups or not self.weights.size:
             expected = f"(filters, R, S, {shape[2] // self.groups})"
             raise ShapeError(f"weights of {self.name} must have the shape {expected}, got {self.weights.shape}")
         for name, count in (("stride", 2), ("padding", 4), ("dilation", 2)):
-            object.__setattr__(self, name, _spread(getattr(self, name), count, name))
+            object.__setattr__(self, name, _spread(getattr(self, name), count, name, self.name))
         if min(self.window.places) < 1:
             raise ShapeError(f"filters of {self.weights.shape[1:3]} reach farther than padded images of {shape[:2]}")
 
@@ -215,7 +217,7 @@ class BatchNorm(Layer):
         InputError: NaN or infinite parameters, or a variance that is not positive even with epsilon.
     """
 
-    source: Layer
+    source: Layer = field(repr=False)
     gamma: np.ndarray = field(repr=False)
     beta: np.ndarray = field(repr=False)
     mean: np.ndarray = field(repr=False)
@@ -226,17 +228,18 @@ class BatchNorm(Layer):
         _require_numbers(self, self.source)
         channels = self.source.shape[-1:]
         for name in ("gamma", "beta", "mean", "variance"):
-            values = np.array(getattr(self, name), np.float64)
+            values = _array(getattr(self, name), f"{name} of {self.name}").astype(np.float64)
             if values.shape != channels:
                 raise ShapeError(f"{name} of {self.name} must have the shape {channels}, got {values.shape}")
             if not np.isfinite(values).all():
                 raise InputError(f"{name} of {self.name} must be finite, but of channel {_first_bad(values)} it is not")
             object.__setattr__(self, name, values)
-        if not math.isfinite(self.epsilon):
-            raise InputError(f"epsilon of {self.name} must be a number, got {self.epsilon}")
+        if not _is_number(self.epsilon):
+            raise InputError(f"epsilon of {self.name} must be a number, got {self.epsilon!r}")
         if not (self.variance + self.epsilon > 0).all():
             bad = int(np.argmin(self.variance))
-            raise InputError(f"the variance of {self.name} must be positive, but of channel {bad} it is not")
+            found = f"of channel {bad} it is {self.variance[bad]:g}"
+            raise InputError(f"the variance of {self.name} must be positive, but {found}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -269,8 +272,8 @@ class Add(Layer):
         EncodingError: a layer that yields codes.
     """
 
-    first: Layer
-    second: Layer
+    first: Layer = field(repr=False)
+    second: Layer = field(repr=False)
 
     def __post_init__(self) -> None:
         for source in self.sources:
@@ -306,14 +309,16 @@ class PadChannels(Layer):
         ShapeError: a source without images, or with more channels. EncodingError: one that yields codes.
     """
 
-    source: Layer
+    source: Layer = field(repr=False)
     channels: int
 
     def __post_init__(self) -> None:
         _require_numbers(self, self.source)
         _, _, channels = _require_images(self.source, self.name)
-        if type(self.channels) is not int or self.channels < channels:
-            raise ShapeError(f"PadChannels must reach {channels} channels at least, got {self.channels}")
+        more = _index(self.channels)
+        if more is None or more < channels:
+            raise ShapeError(f"PadChannels must reach {channels} channels at least, got {self.channels!r}")
+        object.__setattr__(self, "channels", more)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -332,7 +337,7 @@ class PadChannels(Layer):
 class Sign(Layer):
     """1 where x ≥ 0, else −1."""
 
-    source: Layer
+    source: Layer = field(repr=False)
 
     def __post_init__(self) -> None:
         _require_numbers(self, self.source)
@@ -368,7 +373,7 @@ class Quantise(Layer):
         array([[-4,  2,  3]])
     """
 
-    source: Layer
+    source: Layer = field(repr=False)
     bits: int
     scale: float = 1.0
     signed: bool = False
@@ -376,13 +381,14 @@ class Quantise(Layer):
 
     def __post_init__(self) -> None:
         _require_numbers(self, self.source)
-        least = 2 if self.signed else 1
-        if type(self.bits) is not int or self.bits not in range(least, _MOST_BITS + 1):
-            raise InputError(f"bits of {self.name} must be from {least} to {_MOST_BITS}, got {self.bits}")
+        least, bits = 2 if self.signed else 1, _index(self.bits)
+        if bits is None or not least <= bits <= _MOST_BITS:
+            raise InputError(f"bits of {self.name} must be from {least} to {_MOST_BITS}, got {self.bits!r}")
+        object.__setattr__(self, "bits", bits)
         if self.narrow and not self.signed:
             raise InputError(f"{self.name} is narrow with a sign alone: give signed=True, too")
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise InputError(f"the scale of {self.name} must be a positive number, got {self.scale}")
+        if not (_is_number(self.scale) and self.scale > 0):
+            raise InputError(f"the scale of {self.name} must be a positive number, got {self.scale!r}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -403,14 +409,15 @@ class Quantise(Layer):
         return self.codes.minimum + self.narrow, self.codes.maximum
 
     def apply(self, *x: np.ndarray) -> np.ndarray:
-        return np.clip(np.nan_to_num(np.rint(x[0] / self.scale)), *self.ends).astype(np.int64)
+        low, high = self.ends
+        return np.rint(np.fmin(np.fmax(x[0] / self.scale, low), high)).astype(np.int64)  # NaN becomes the smallest
 
 
 @dataclass(frozen=True, eq=False)
 class _Pool2d(Layer):
     """What pools share. stride: the window's size if it is not given."""
 
-    source: Layer
+    source: Layer = field(repr=False)
     size: Pair
     stride: Pair | None = None
     padding: int | tuple[int, ...] = 0
@@ -420,7 +427,7 @@ class _Pool2d(Layer):
         shape = _require_images(self.source, self.name)
         stride = self.size if self.stride is None else self.stride
         for name, value, count in (("size", self.size, 2), ("stride", stride, 2), ("padding", self.padding, 4)):
-            object.__setattr__(self, name, _spread(value, count, name))
+            object.__setattr__(self, name, _spread(value, count, name, self.name))
         if min(self.window.places) < 1 or not self.window.always_sees:
             raise ShapeError(f"a window of {self.size} with padding {self.padding} does not fit images of {shape[:2]}")
 
@@ -484,7 +491,10 @@ class AvgPool2d(_Pool2d):
 class Flatten(Layer):
     """All numbers of an image in a row, channels last."""
 
-    source: Layer
+    source: Layer = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _require_layer(self)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -502,7 +512,7 @@ class Flatten(Layer):
 def _adopt_weights(layer: Linear | Conv2d) -> None:
     """Take weights as int64 and the encoding as one."""
     _require_layer(layer)
-    encoding, weights = Encoding.parse(layer.encoding), np.asarray(layer.weights)
+    encoding, weights = Encoding.parse(layer.encoding), _array(layer.weights, f"weights of {layer.name}")
     if encoding.has_row_zeros:
         raise EncodingError(f"weights of {layer.name} cannot be '{encoding}': they have no zero point a row")
     is_whole = weights.dtype.kind in "iub" or (weights.dtype.kind == "f" and (weights == np.rint(weights)).all())
@@ -548,16 +558,46 @@ def _require_images(source: Layer, name: str) -> tuple[int, int, int]:
     return height, width, channels
 
 
-def _spread(value: Any, count: int, name: str) -> tuple[int, ...]:
+def _spread(value: Any, count: int, name: str, layer: str) -> tuple[int, ...]:
     """A number, or some, as `count` of them: (down, across) stand for both sides each."""
-    numbers = whole_sizes(value if isinstance(value, Sequence) else (value, value))
     least = 0 if name == "padding" else 1
+    given = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    numbers = [_index(number) for number in given]
     if len(numbers) == 2 < count:
         numbers *= 2
-    if len(numbers) != count or min(numbers) < least:
+    whole = tuple(number for number in numbers if number is not None and least <= number <= LARGEST_SIZE)
+    if len(numbers) != count or len(whole) != count:
         some = "2 or 4" if count == 4 else count
-        raise ShapeError(f"{name} must be a whole number from {least} on, or {some} of them, got {value}")
-    return numbers
+        raise ShapeError(
+            f"{name} of {layer} must be a whole number from {least} to {LARGEST_SIZE}, or {some} of them, got {value!r}"
+        )
+    return whole
+
+
+def _index(value: Any) -> int | None:
+    """A whole number of any type as one of Python's; None for anything else, truth values too."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is one finite real number."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value)
+
+
+def _array(values: Any, what: str) -> np.ndarray:
+    """An array of real numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{what} must be an array of numbers, got {type(values).__name__} of {array.dtype}")
+    return array
 
 
 def _first_bad(values: np.ndarray) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bitmlir.dialects.encoding import Encoding
+from bitmlir.dialects.errors import InputError, ShapeError
 from bitmlir.dialects.window import Window
 from bitmlir.formats.packed import pack, unpack
 from bitmlir.nn.fold import Thresholds, fold, fold_real
@@ -75,6 +76,8 @@ class _Maker:
         # What is averaged over places outside images must be stored as it is.
         means = [g.root for g in groups if g.is_own and isinstance(g.root, AvgPool2d)]
         self.whole = {mean.source for mean in means if _has_edges(mean.window)}
+        # What is reduced has places: vectors have one.
+        self.has_places = any(len(group.root.shape) == 1 for group in groups if _is_reduction(group))
         self.left: dict[Layer, Codes | Numbers] = {}
 
     def step(self, group: Group, before: list[Step]) -> Step:
@@ -109,6 +112,8 @@ class _Maker:
         users = self.users[layer]
         # In memory images are flat already.
         shape = users[0].shape if users and all(isinstance(user, Flatten) for user in users) else layer.shape
+        if self.has_places and len(shape) == 1:
+            shape = (1, 1, *shape)
         return Start(Codes(shape, layer.codes, layer), shape, (layer,))
 
     # --- products ---
@@ -185,12 +190,29 @@ class _Maker:
             or (coder is not None and rounds(coder))
         )
         if is_real:
-            return self._real_epilogue(group, shape, origin, addends, mean)
+            return self._real_epilogue(group, shape, origin, addends, source, mean)
         assert bounds is not None
         return self._whole_epilogue(group, shape, bounds, origin, addends)
 
+    def _require_finite(self, group: Group, terms: Sequence[Affine | Plus]) -> None:
+        """Refuse what float32 does not hold."""
+        for term in terms:
+            if isinstance(term, Affine) and not (np.isfinite(term.scale) & np.isfinite(term.bias)).all():
+                channel = int(np.flatnonzero(~(np.isfinite(term.scale) & np.isfinite(term.bias)))[0])
+                norm = next(layer for layer in group.chain if isinstance(layer, BatchNorm))
+                raise InputError(
+                    f"{norm.name} of {norm.shape[-1]} channels multiplies and adds numbers that float32 must hold, but "
+                    f"not those of channel {channel}: take a smaller gamma, or a larger variance"
+                )
+
     def _real_epilogue(
-        self, group: Group, shape: tuple[int, ...], origin: np.ndarray, addends: list[Numbers], mean: Layer | None
+        self,
+        group: Group,
+        shape: tuple[int, ...],
+        origin: np.ndarray,
+        addends: list[Numbers],
+        source: Numbers | None,
+        mean: Layer | None,
     ) -> tuple[Epilogue, np.ndarray | None]:
         """Of numbers that become floats."""
         channels = shape[-1]
@@ -201,7 +223,8 @@ class _Maker:
         pending = taps > 1
 
         def affine() -> list[Affine | Plus]:
-            return [Affine(scale.astype(np.float32), bias.astype(np.float32))] if pending else []
+            with np.errstate(over="ignore"):
+                return [Affine(scale.astype(np.float32), bias.astype(np.float32))] if pending else []
 
         for layer in group.chain:
             if isinstance(layer, BatchNorm):
@@ -210,6 +233,9 @@ class _Maker:
                 terms += [*affine(), Plus(next(remaining))]
                 scale, bias, pending = np.ones(channels), np.zeros(channels), False
         terms += affine()
+        self._require_finite(group, terms)
+        if source is not None and source.bounds is not None:
+            _require_int32(group, *(taps * (end - _origin(source, len(end))) for end in source.bounds))
         numbers = None
         if group.end in self.stored:
             numbers = Numbers(shape, "f32" if group.end is self.output else "f16", group.end)
@@ -234,6 +260,7 @@ class _Maker:
             assert numbers.bounds is not None
             low, high = low + numbers.bounds[0], high + numbers.bounds[1]
             origin = origin + _origin(numbers, shape[-1])
+        _require_int32(group, low, high)
         numbers, target = None, origin
         if group.end in self.stored:
             element, target = _narrowest(low, high, origin, group.end is self.output or group.end in self.whole)
@@ -262,8 +289,9 @@ def _with_flattens(layers: Sequence[Layer]) -> list[Layer]:
     found: dict[Layer, None] = {}
     for layer in layers:
         for source in layer.sources:
-            if isinstance(source, Flatten):
+            while isinstance(source, Flatten):
                 found.setdefault(source)
+                source = source.source
         found.setdefault(layer)
     return list(found)
 
@@ -289,6 +317,24 @@ def _narrowest(low: np.ndarray, high: np.ndarray, origin: np.ndarray, is_whole: 
         if fits(at):
             return "i16", at
     return "i32", origin
+
+
+def _is_reduction(group: Group) -> bool:
+    """Whether a group reads numbers that are stored."""
+    root = group.root
+    is_product = isinstance(root, (Input, Linear, Conv2d))
+    return not group.is_own or not (is_product or root.codes is not None)
+
+
+def _require_int32(group: Group, low: np.ndarray, high: np.ndarray) -> None:
+    """Refuse sums that 32 bits do not hold."""
+    least, most = int(low.min()), int(high.max())
+    if least < -(2**31) or most >= 2**31:
+        names = " and ".join(dict.fromkeys(layer.name for layer in (group.root, *group.chain)))
+        raise ShapeError(
+            f"numbers of {names} of shape {group.end.shape} may lie from {least} to {most}, but must fit in int32: put "
+            f"a BatchNorm, or a Sign or Quantise, between"
+        )
 
 
 def _has_edges(window: Window) -> bool:

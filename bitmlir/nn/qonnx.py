@@ -67,10 +67,10 @@ def from_qonnx(
         >>> from_qonnx(model).apply(np.array([[-4, 6]]))  # the batch norm that holds the scale
         array([[-2.,  3.]])
     """
-    if input_scale is not None and not (math.isfinite(input_scale) and input_scale != 0):
-        raise InputError(f"input_scale must be a number other than 0, got {input_scale}")
-    if not math.isfinite(input_offset):
-        raise InputError(f"input_offset must be a number, got {input_offset}")
+    if input_scale is not None and not (_is_number(input_scale) and input_scale != 0):
+        raise InputError(f"input_scale must be a number other than 0, got {input_scale!r}")
+    if not _is_number(input_offset):
+        raise InputError(f"input_offset must be a number, got {input_offset!r}")
     return _Walk(model, input_scale, input_offset).output()
 
 
@@ -354,6 +354,8 @@ class _Walk:
         left, right = tensors
         if left.shape != right.shape or (left.image, left.is_flat) != (right.image, right.is_flat):
             raise ShapeError(f"both sides must have the same shape, got {left.shape} and {right.shape}")
+        if left.has_channels_last != right.has_channels_last and math.prod(left.image[:-1]) > 1:
+            raise ShapeError("one side has its channels first and the other last: transpose one of them before")
         if not left.is_like(right):
             left, right = left.with_numbers(), right.with_numbers()
         return replace(left, layer=layers.Add(as_sums(left.layer), as_sums(right.layer)))
@@ -489,6 +491,10 @@ _HANDLERS: Mapping[str, Callable[[_Walk, Node], _Value]] = MappingProxyType(
     }
 )
 _ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Identity", "Dropout", "Cast", *_QUANTISERS)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value)
 
 
 def _fits(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:

@@ -3,14 +3,15 @@ with real shortcuts (Bi-Real Net, Liu et al., 2018)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
-from bitmlir.dialects.errors import InputError, ShapeError
+from bitmlir.dialects.errors import BitmlirError, InputError, ShapeError
 from bitmlir.nn.layers import (
     Add,
     AvgPool2d,
@@ -92,6 +93,15 @@ def _packed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:-1], -(-shape[-1] // 8))
 
 
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors from within say which array they are about."""
+    try:
+        yield
+    except BitmlirError as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
 @dataclass
 class _Maker:
     """Puts layers on each other, and numbers them."""
@@ -107,7 +117,8 @@ class _Maker:
         gamma, beta, mean, variance = (
             self.parameters.get(f"norm{self.count}.{name}", layer.shape[-1:]) for name in names
         )
-        return BatchNorm(layer, gamma, beta, mean, variance)
+        with _named(f"norm{self.count}"):
+            return BatchNorm(layer, gamma, beta, mean, variance)
 
     def activated(self, numbers: Layer) -> Layer:
         """The codes of numbers."""
@@ -117,7 +128,8 @@ class _Maker:
         """A convolution alone; padding keeps the image's size if it is not given."""
         self.count += 1
         weights = self.parameters.get(f"conv{self.count}.weights", (filters, size, size, layer.shape[2]))
-        return Conv2d(layer, weights, stride=stride, padding=size // 2 if padding is None else padding)
+        with _named(f"conv{self.count}.weights"):
+            return Conv2d(layer, weights, stride=stride, padding=size // 2 if padding is None else padding)
 
     def conv(self, filters: int, size: int, stride: int = 1, padding: int | None = None) -> None:
         """A convolution with its batch norm and activation."""
@@ -152,14 +164,17 @@ class _Maker:
     def _means(self, numbers: Layer, size: int) -> Quantise:
         """Means of size × size, in 8 bits."""
         scale = float(self.parameters.get(f"means{self.count}.scale", ()))
-        return Quantise(AvgPool2d(numbers, size), 8, scale, signed=True)
+        with _named(f"means{self.count}.scale"):
+            return Quantise(AvgPool2d(numbers, size), 8, scale, signed=True)
 
     def classify(self, numbers: Layer, classes: int) -> None:
         """The means of images, and what a linear layer of 8 bits makes of them."""
         means = Flatten(self._means(numbers, numbers.shape[0]))
         self.count += 1
         weights = self.parameters.get(f"linear{self.count}.weights8", (classes, means.shape[0]))
-        self.layer = self.normed(Linear(means, weights, "i8"))
+        with _named(f"linear{self.count}.weights8"):
+            layer = Linear(means, weights, "i8")
+        self.layer = self.normed(layer)
 
     def pool(self) -> None:
         """The largest of 2 × 2."""
@@ -171,7 +186,8 @@ class _Maker:
         if len(self.layer.shape) == 3:
             self.layer = Flatten(self.layer)
         weights = self.parameters.get(f"linear{self.count}.weights", (outputs, self.layer.shape[0]))
-        layer = Linear(self.layer, weights)
+        with _named(f"linear{self.count}.weights"):
+            layer = Linear(self.layer, weights)
         if last:
             self.layer = self.normed(layer)
         else:
@@ -232,8 +248,9 @@ def _resnet18(make: _Maker) -> None:
 def _resnet18_bireal(make: _Maker) -> None:
     make.count += 1
     weights = make.parameters.get(f"conv{make.count}.weights8", (64, 7, 7, 3))
-    stem = make.normed(Conv2d(make.layer, weights, "i8", stride=2, padding=3))
-    make.classify(make.real_blocks(MaxPool2d(stem, 3, 2, 1), (64, 128, 256, 512)), 1000)
+    with _named(f"conv{make.count}.weights8"):
+        sums = Conv2d(make.layer, weights, "i8", stride=2, padding=3)
+    make.classify(make.real_blocks(MaxPool2d(make.normed(sums), 3, 2, 1), (64, 128, 256, 512)), 1000)
 
 
 NETWORKS: Mapping[str, tuple[tuple[int, ...], Callable[[_Maker], None]]] = MappingProxyType(

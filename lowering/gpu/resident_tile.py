@@ -29,7 +29,7 @@ CHUNK_WORDS = 4  # words of a row that a lane loads at once
 _MOST_WARPS = 8  # of a block
 _MOST_REGISTERS = 200  # for bits and accumulators, of the 255 that a thread can have
 _MOST_CHUNKS = 2  # of a row: with more of them, tiles with stages are always faster on an H200
-_MOST_SEEN_CHUNKS = 5  # of what a window sees, which TMA gathers in pieces
+_MOST_SEEN_CHUNKS = 7  # of what a window sees, which TMA gathers in pieces
 
 
 @dataclass(frozen=True)

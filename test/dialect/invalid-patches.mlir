@@ -10,7 +10,7 @@ func.func @window(%x: memref<1x30x4xi32>, %out: memref<1x30x36xi32>) {
 // -----
 
 func.func @stride(%x: memref<1x30x4xi32>, %out: memref<1x30x36xi32>) {
-  // expected-error @below {{window must have sizes, taps, strides and dilations of at least 1, but is array<i64: 5, 3, 0, 1, 1, 1, 6, 3, 1, 1, 1, 1>}}
+  // expected-error @below {{window must have sizes, taps, strides and dilations from 1 to 134217728, and padding up to that, but is array<i64: 5, 3, 0, 1, 1, 1, 6, 3, 1, 1, 1, 1>}}
   "bit.plane_patches"(%x, %out) {window = array<i64: 5, 3, 0, 1, 1, 1, 6, 3, 1, 1, 1, 1>}
     : (memref<1x30x4xi32>, memref<1x30x36xi32>) -> ()
   return

@@ -28,6 +28,7 @@ func.func @layer(%x: memref<1x72x8xi32>, %w: memref<1x8x72xi32>, %out: memref<72
     gpu.yield %acc : i32
   }) {bitwise = #bit.bitwise<"and">, k = 2304 : i64, out_encoding = "",
       operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>,
+      tile = {columns = 64 : i64, rows = 64 : i64, stages = 3 : i64, warp_columns = 32 : i64, warp_rows = 32 : i64},
       window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (memref<1x72x8xi32>, memref<1x8x72xi32>, memref<72x8xi32>) -> ()
   return
 }

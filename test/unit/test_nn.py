@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from networks import SMALL, equal, random_images
 
-from bitmlir import nn
+from bitmlir import Packed, nn, unpack
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
 from bitmlir.nn import zoo
 from bitmlir.nn.fold import fold
@@ -112,7 +112,11 @@ CODES = Sign(SUMS)
         (lambda: nn.Conv2d(IMAGES, np.zeros((4, 3, 3, 2))), EncodingError, "0"),
         (lambda: nn.Conv2d(IMAGES, np.full((4, 3, 3, 2), 0.5)), InputError, "must be whole numbers"),
         (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), "u2@row"), EncodingError, "no zero point a row"),
-        (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), stride=0), ShapeError, "stride must be a whole number"),
+        (
+            lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), stride=0),
+            ShapeError,
+            "stride of Conv2d must be a whole",
+        ),
         (
             lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), groups=0),
             ShapeError,
@@ -152,7 +156,7 @@ CODES = Sign(SUMS)
         (
             lambda: BatchNorm(FLAT, *[np.ones(5)] * 3, np.array([1, 1, 1, -1, 1])),
             InputError,
-            "the variance of BatchNorm must be positive, but of channel 3 it is not",
+            "the variance of BatchNorm must be positive, but of channel 3 it is -1",
         ),
         (lambda: nn.compile(FLAT, 0, "cpu"), ShapeError, "batch must be a whole number from 1 on, got 0"),
         (lambda: nn.compile(np.ones(3), 1, "cpu"), InputError, "given by its last layer, got ndarray"),  # type: ignore[arg-type]
@@ -208,9 +212,86 @@ def test_batch_norms_in_the_end_are_those_of_float64_nearly() -> None:
     np.testing.assert_allclose(model(images), values, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [*SMALL, "mnist-mlp"])
+def test_programs_compute_what_the_layers_say(name: str) -> None:
+    """Layer after layer, without what the program folds: exactly where all is integers, else nearly."""
+    layer = SMALL[name] if name in SMALL else zoo.network(name, zoo.RandomParameters(3))
+    model = nn.compile(layer, 2, "cpu")
+    values: dict[Layer, np.ndarray] = {}
+    images = random_images(model)
+    for one in layers_before(layer):
+        values[one] = one.apply(*(values[source] for source in one.sources)) if one.sources else one.apply(images)
+    result, expected = model(images), values[layer]
+    numbers = unpack(result) if isinstance(result, Packed) else np.asarray(result)
+    if any(one.is_real for one in layers_before(layer)):
+        near = np.isclose(numbers.reshape(expected.shape), expected, rtol=0.01, atol=0.01 * np.abs(expected).max())
+        assert near.mean() > 0.9
+    else:
+        np.testing.assert_array_equal(numbers.reshape(expected.shape), expected)
+
+
+def test_layers_show_themselves_alone() -> None:
+    assert len(repr(zoo.network("resnet18-bireal", zoo.RandomParameters(0)))) < 200
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: _doubled(DEEP, 4), r"numbers of .*Add of shape .* must fit in int32"),
+        (lambda: nn.AvgPool2d(DEEP, 5, 1), r"numbers of AvgPool2d .* must fit in int32"),
+    ],
+)
+def test_numbers_that_leave_int32_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        nn.compile(make(), 1, "cpu")
+
+
+def _doubled(layer: Layer, times: int) -> Layer:
+    for _ in range(times):
+        layer = nn.Add(layer, layer)
+    return layer
+
+
+def test_what_float32_does_not_hold_is_refused() -> None:
+    norm = BatchNorm(FLAT, np.array([1, 1e300, 1, 1, 1]), *[np.zeros(5)] * 2, np.ones(5))
+    with pytest.raises(InputError, match=r"BatchNorm of 5 channels .* not those of channel 1"):
+        nn.compile(nn.Add(norm, norm), 1, "cpu")
+
+
+def test_arrays_of_a_network_are_named_where_they_are_wrong() -> None:
+    right = {
+        name: zoo.RandomParameters(0).get(name, shape) for name, shape in zoo.parameter_shapes("mnist-mlp").items()
+    }
+    for name, value, message in (
+        (
+            "norm2.variance",
+            -np.ones(1024),
+            "norm2: the variance of BatchNorm must be positive, but of channel 0",
+        ),
+        (
+            "linear3.weights",
+            2 * np.ones((1024, 1024)),
+            "linear3.weights: weights of Linear must be values of",
+        ),
+    ):
+        with pytest.raises((InputError, EncodingError), match=message):
+            zoo.network("mnist-mlp", zoo.GivenParameters({**right, name: value}))
+
+
+DEEP = nn.Conv2d(Input((8, 8, 512)), np.full((2, 3, 3, 512), 127), "i8", padding=1)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (lambda: Linear(Input((4,)), [[1, 1], [1]]), InputError, "weights of Linear must be an array of numbers"),  # type: ignore[arg-type]
+        (lambda: Linear(Input((4,)), np.ones((0, 4))), ShapeError, r"must have the shape \(outputs, 4\), got \(0, 4\)"),
+        (lambda: BatchNorm(FLAT, "a", *[np.ones(5)] * 3), InputError, "gamma of BatchNorm must be an array of numbers"),  # type: ignore[arg-type]
+        (lambda: BatchNorm(FLAT, *[np.ones(5)] * 4, epsilon="x"), InputError, "epsilon of BatchNorm must be a number"),  # type: ignore[arg-type]
+        (lambda: Quantise(FLAT, 3, "a"), InputError, "the scale of Quantise must be a positive number, got 'a'"),  # type: ignore[arg-type]
+        (lambda: nn.Flatten(None), InputError, "Flatten follows a layer, got NoneType"),  # type: ignore[arg-type]
+        (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), stride=1.5), ShapeError, "stride of Conv2d .* got 1.5"),  # type: ignore[arg-type]
+        (lambda: nn.Conv2d(IMAGES, np.ones((4, 3, 3, 2)), padding=10**12), ShapeError, "padding of Conv2d must be"),
         (lambda: Linear(np.ones(4), np.ones((2, 4))), InputError, "Linear follows a layer, got ndarray"),  # type: ignore[arg-type]
         (lambda: BatchNorm(np.ones(4), *[np.ones(4)] * 4), InputError, "BatchNorm follows a layer, got ndarray"),  # type: ignore[arg-type]
         (lambda: Quantise(FLAT, True), InputError, "bits of Quantise must be from 1 to 8, got True"),
