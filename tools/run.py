@@ -160,7 +160,7 @@ def _as_text(best: list[_Best], names: list[str] | None) -> str:
 def _as_json(best: list[_Best], names: list[str] | None) -> str:
     def entry(class_: int, score: float) -> dict[str, object]:
         named = {} if names is None else {"label": names[class_]}
-        return {"class": class_, **named, "score": score}
+        return {"class": class_, **named, "score": score if math.isfinite(score) else None}  # JSON has no NaN
 
     rows = [{"image": number, "classes": [entry(*pair) for pair in row]} for number, row in enumerate(best)]
     return json.dumps(rows, ensure_ascii=False) + "\n"
