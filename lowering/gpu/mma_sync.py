@@ -236,6 +236,8 @@ class _Emitter:
         problem = self.problem
         lhs_plane, rhs_plane, block = position
         below = self.tile.rows * BLOCK_BYTES
+        # Tiles of a packed result reach past the last column where its padding does.
+        covered = [problem.row_bound(self.tile.rows) is None, problem.column_bound(self.tile.columns) is None]
         operands = (
             (problem.op.lhs, lhs_plane, tile.first_row, self.tile.rows, problem.m, 0, ColumnOrder()),
             (problem.op.rhs, rhs_plane, tile.first_column, self.tile.columns, problem.n, below, self.part.order),
@@ -247,7 +249,7 @@ class _Emitter:
         rows_at_once = self.tile.producers * LANES // CHUNKS
         whole_blocks = problem.row_bytes % BLOCK_BYTES == 0
         result = []
-        for operand, plane, first, rows, bound, start, order in operands:
+        for is_covered, (operand, plane, first, rows, bound, start, order) in zip(covered, operands, strict=True):
             first = first + order.column(row_in_tile)
             row = (tile.place.plane_in(operand, plane) * bound + first).to_i64() * problem.row_bytes
             matrix = self.pointers[operand]
@@ -255,7 +257,7 @@ class _Emitter:
             end = const(bound)
             if not whole_blocks:
                 end = select(block * BLOCK_BYTES + in_block < problem.row_bytes, end, 0)
-            fits = bound % rows == 0 and problem.groups is None
+            fits = is_covered and problem.groups is None
             rows_left = None if whole_blocks and fits else end - first.minimum(end)
             for number, row in enumerate(range(0, rows, rows_at_once)):
                 if start == 0 and seen is not None:

@@ -122,15 +122,11 @@ class _Emitter:
         rows = [i + row for i in down for row in mma.lhs.row_offsets]
         columns = [order.column(j + column) for j in across for column in mma.rhs.row_offsets]
         pairs = [pair for chain in problem.chains for pair in chain.pairs]
+        bounds = problem.row_bound(self.tile.rows), problem.column_bound(self.tile.columns)
+        first_column = self.first_column + order.column(lane_row)
         sides = (
-            _Side(problem.op.lhs, problem.m, self.first_row + lane_row, rows, problem.m % self.tile.rows == 0),
-            _Side(
-                problem.op.rhs,
-                problem.n,
-                self.first_column + order.column(lane_row),
-                columns,
-                problem.n % self.tile.columns == 0,
-            ),
+            _Side(problem.op.lhs, problem.m, self.first_row + lane_row, rows, bounds[0] is None),
+            _Side(problem.op.rhs, problem.n, first_column, columns, bounds[1] is None),
         )
         for number, side in enumerate(sides):
             for plane in sorted({pair[number] for pair in pairs}):
