@@ -96,6 +96,8 @@ def _dtype(type_: ir.Type) -> np.dtype:
     if name == "index":
         name = "i64"
     known = {"i1": "bool", "f16": "float16", "f32": "float32"}
+    if name.startswith("i") and int(name[1:]) < 8:
+        name = "i1" if name == "i1" else "i8"  # of which the high bits are 0
     return np.dtype(known.get(name) or f"uint{name[1:]}")
 
 
@@ -195,7 +197,11 @@ class _Block:
     def _cast(self, op: ir.Operation, value: np.ndarray) -> np.ndarray:
         return value.astype(_dtype(op.results[0].type))
 
-    _arith_extui = _arith_trunci = _arith_uitofp = _arith_truncf = _arith_extf = _arith_index_castui = _cast
+    def _arith_trunci(self, op: ir.Operation, value: np.ndarray) -> np.ndarray:
+        dtype, width = _dtype(op.results[0].type), ir.IntegerType(_element(op.results[0].type)).width
+        return (value & value.dtype.type((1 << width) - 1)).astype(dtype)
+
+    _arith_extui = _arith_uitofp = _arith_truncf = _arith_extf = _arith_index_castui = _cast
 
     def _arith_extsi(self, op: ir.Operation, value: np.ndarray) -> np.ndarray:
         wide = _dtype(op.results[0].type)
@@ -243,6 +249,10 @@ class _Block:
 
     def _vector_broadcast(self, op: ir.Operation, value: np.ndarray) -> np.ndarray:
         return np.repeat(value.reshape(self.threads, -1)[:, :1], ir.VectorType(op.results[0].type).shape[0], axis=1)
+
+    def _vector_step(self, op: ir.Operation) -> np.ndarray:
+        lanes = ir.VectorType(op.results[0].type).shape[0]
+        return np.tile(np.arange(lanes, dtype=np.uint64), (self.threads, 1))
 
     def _llvm_extractvalue(self, op: ir.Operation, struct: list[np.ndarray]) -> np.ndarray:
         (position,) = ir.DenseI64ArrayAttr(op.attributes["position"])

@@ -95,9 +95,10 @@ def _unpack(op: Any, values: _Values) -> np.ndarray:
     return values[op.source]
 
 
-def _matmul(op: Any, values: _Values) -> np.ndarray:
-    element = _elements(op, values)
-    return element if op.result.type.encoding is None else _decoded(element, _encoding(op.result))
+def _matmul(op: Any, values: _Values) -> tuple[np.ndarray, ...]:
+    element, *kept = _elements(op, values)
+    element = element if op.result.type.encoding is None else _decoded(element, _encoding(op.result))
+    return element, *kept
 
 
 def _pool(op: Any, values: _Values) -> np.ndarray:
@@ -105,10 +106,11 @@ def _pool(op: Any, values: _Values) -> np.ndarray:
 
 
 def _search(op: Any, values: _Values) -> tuple[np.ndarray, np.ndarray]:
-    return reference.search(_elements(op, values), op.attributes["count"].value, bit.order_name(op.order))
+    (scores,) = _elements(op, values)
+    return reference.search(scores, op.attributes["count"].value, bit.order_name(op.order))
 
 
-def _elements(op: Any, values: _Values) -> np.ndarray:
+def _elements(op: Any, values: _Values) -> tuple[np.ndarray, ...]:
     """What the epilogue of a product yields, for all its elements."""
     lhs, rhs = values[op.lhs], values[op.rhs]
     if isinstance(op, bit.Conv2dOp):
@@ -124,13 +126,14 @@ def _elements(op: Any, values: _Values) -> np.ndarray:
     return _yielded(op, values, (acc, np.arange(m)[:, None], np.arange(n)[None, :], numbers))
 
 
-def _yielded(op: Any, values: _Values, places: tuple[np.ndarray, ...]) -> np.ndarray:
-    """What an epilogue yields at all places; the first is the accumulator."""
+def _yielded(op: Any, values: _Values, places: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """What an epilogue yields at all places, elements and perhaps what is kept beside them; the first of the places is
+    the accumulator."""
     inside = values | dict(zip(op.epilogue.arguments, places, strict=False))
     *operations, last = op.epilogue.operations
     for inner in operations:
         inside[inner.operation.results[0]] = _element(inner, inside)
-    return np.broadcast_to(inside[last.operation.operands[0]], places[0].shape)
+    return tuple(np.broadcast_to(inside[value], places[0].shape) for value in last.operation.operands)
 
 
 _WHOLE: dict[str, Callable[[Any, _Values], np.ndarray | tuple[np.ndarray, ...]]] = {
