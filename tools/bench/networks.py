@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -172,17 +172,18 @@ def _node(layer: Any, sources: tuple[int, ...]) -> Node:
 
 _CONSTANT = re.compile(r"weights(\d+)\.")
 _KERNEL = re.compile(r"(?:plane_)?(.+?)[_\d]*")
+_FILTERS = re.compile(r".*_filters")  # kernels that make filters of others
 _PREPARES = re.compile(r"zero|patches|.*_sums")  # kernels that make something ready for the product after them
 
 
 def layers_of_steps(plan: Plan, nodes: Sequence[Node]) -> list[str]:
     """For each step of the plan of a network, what it is part of: a product, such as "conv2" or "linear14", counted as
     in `bitmlir.nn.zoo`; or what its kernel does, such as "pool". What prepares a product is part of it."""
-    names = _names_of_constants(plan, nodes)
+    names, owners = _names_of_constants(plan, nodes), _owners(plan)
     layers: list[str] = []
     following = "the end"
     for step in reversed(plan.steps):
-        found = [int(match[1]) for match in _constants(step)]
+        found = [owners[name] for name in step.buffers if name in owners]
         name = kernel_name(step)
         if found and found[0] in names:
             following = names[found[0]]
@@ -208,12 +209,15 @@ def _names_of_constants(plan: Plan, nodes: Sequence[Node]) -> dict[int, str]:
     return names
 
 
-def _constants(step: Step) -> Iterator[re.Match[str]]:
-    """Names of weights among the arguments of a step."""
-    if isinstance(step, Memset):
-        return iter(())
-    names = (argument if isinstance(argument, str) else argument.buffer for argument in step.arguments)
-    return (match for name in names if (match := _CONSTANT.match(name)))
+def _owners(plan: Plan) -> dict[str, int]:
+    """The number of the weights that a buffer holds, or what was made of them."""
+    steps = [*plan.setup, *plan.steps]
+    owners = {name: int(found[1]) for step in steps for name in step.buffers if (found := _CONSTANT.match(name))}
+    for step in steps:
+        if _FILTERS.fullmatch(kernel_name(step)):
+            read = [owners[name] for name in step.buffers if name in owners]
+            owners |= dict.fromkeys(step.writes, read[0]) if read else {}
+    return owners
 
 
 def kernel_name(step: Step) -> str:
