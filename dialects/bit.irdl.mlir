@@ -89,6 +89,17 @@ module {
       %6 = irdl.base "#builtin.integer" 
       irdl.attributes {"encoding" = %4, "groups" = %5, "channels" = %6}
     }
+    irdl.operation @plane_pair_filters {
+      %0 = irdl.any
+      %1 = irdl.any
+      %2 = irdl.any
+      %3 = irdl.any
+      irdl.operands(planes: %0, sums: %1, out: %2, out_sums: %3)
+      %4 = irdl.any
+      %5 = irdl.any
+      %6 = irdl.any
+      irdl.attributes {"scale" = %4, "offset" = %5, "window" = %6}
+    }
     irdl.operation @plane_pack_patches {
       %0 = irdl.any
       %1 = irdl.any

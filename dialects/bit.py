@@ -23,6 +23,7 @@ from bitmlir.dialects.conv_ops import Conv2dOp, PackPatchesOp, PoolOp, ReduceWin
 from bitmlir.dialects.plane_conv_ops import (
     PlaneEdgeSumsOp,
     PlanePackPatchesOp,
+    PlanePairFiltersOp,
     PlanePatchesOp,
     PlanePatchSumsOp,
     PlanePoolOp,
@@ -49,6 +50,7 @@ from bitmlir.dialects.plane_ops import (
     plane_matmul,
     plane_search,
 )
+from bitmlir.dialects.plane_results import sums_of_row
 from bitmlir.dialects.tensor_ops import (
     GroupedMatmulOp,
     MatmulOp,
@@ -77,6 +79,7 @@ __all__ = [
     "PlaneOp",
     "PlanePackOp",
     "PlanePackPatchesOp",
+    "PlanePairFiltersOp",
     "PlanePatchSumsOp",
     "PlanePatchesOp",
     "PlanePoolOp",
@@ -111,6 +114,7 @@ __all__ = [
     "plane_search",
     "require_encoding",
     "search",
+    "sums_of_row",
     "threshold",
     "tiles_shape",
     "window_attribute",

@@ -157,7 +157,7 @@ def body_fault(
     reads: the operation by which it may read arrays. sizes: how many rows and columns there are, and matrices if it is
     a batch; the block's arguments are the places in these, after an accumulator of type acc. makers: operations that
     may stand in the block and make it, so that it is no argument. words: what the places are called. numbers: what a
-    read may be indexed by, too, and how many of it there are.
+    read may be indexed by, too, and how many different ones each can be.
     """
     expected = [*([] if makers else [acc]), *["index"] * len(sizes)]
     if (types := [str(argument.type) for argument in block.arguments]) != expected:
@@ -186,12 +186,15 @@ def _read_fault(
     axes = list(zip(block.arguments[-len(sizes) :], words, sizes, strict=False))
     for index, size in zip(indices, ir.ShapedType(array.type).shape, strict=True):
         axis = next(((word, count) for argument, word, count in axes if index == argument), None)
-        axis = axis or next((("class", count) for number, count in numbers.items() if index == number), None)
+        most = next((count for number, count in numbers.items() if index == number), None)
         constant = constant_of(index)
         if axis is not None:
             word, count = axis
             if size != count:
                 return f"{name} in its region reads {array.type} by the {word}, of which there are {count}"
+        elif most is not None:
+            if size < most:
+                return f"{name} in its region reads {array.type} by a number of which there are {most}"
         elif constant is None:
             known = ", ".join(f"the {word}" for word, _ in zip(words, sizes, strict=False))
             return f"{name} in its region may index only by {known} or a constant"

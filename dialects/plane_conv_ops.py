@@ -28,6 +28,7 @@ from bitmlir.dialects.ops import (
     base,
     one_of,
 )
+from bitmlir.dialects.pixel_pairs import PAIR_CHANNELS, PairWindow
 from bitmlir.dialects.plane_results import Stored
 from bitmlir.dialects.types import encoding_in
 from bitmlir.dialects.window import Axis, Window
@@ -35,6 +36,7 @@ from bitmlir.dialects.window import Axis, Window
 __all__ = [
     "PlaneEdgeSumsOp",
     "PlanePackPatchesOp",
+    "PlanePairFiltersOp",
     "PlanePatchSumsOp",
     "PlanePatchesOp",
     "PlanePoolOp",
@@ -152,6 +154,60 @@ class PlaneSpreadFiltersOp(DialectOp):
             or memref_fault(self.out.type, "out", (result.bits, filters, taps * words_per_row(channels)))
             or memref_fault(self.out_sums.type, "out_sums", (filters * taps,))
         )
+
+
+@dialect.op("plane_pair_filters")
+class PlanePairFiltersOp(DialectOp):
+    """Make filters for pairs of pixels of 64 channels from filters for pixels (see `PairWindow`).
+
+    out[i, p·O + o, r, t, 64·h + c] = planes[i, o, r, s, c] where 2·t + h is the half that tap s is at place p of a run,
+    else 0; out_sums[p·O + o, r, t] = Σ_s (scale·sums[o, r, s] + offset), over the taps s whose half is one of t's
+
+    planes: memref<PxOx(R·S·4)xi32>, sums: memref<(O·R·S)xi32>; out: memref<Px(B·O)x(R·T·4)xi32>, out_sums:
+    memref<(B·O·R·T)xi32>, of T taps that see B places beside each other. `window`: over pixels; scale, offset: of a
+    tap's sum of values, from its weighted bits.
+    """
+
+    planes = Operand()
+    sums = Operand()
+    out = Operand()
+    out_sums = Operand()
+    scale = Attr()
+    offset = Attr()
+    window = Attr()
+
+    @property
+    def pairs(self) -> PairWindow:
+        """The window over pairs."""
+        pairs = PairWindow.of(window_in(self.window))
+        assert pairs is not None
+        return pairs
+
+    def check(self) -> str | None:
+        if fault := window_fault(self.window) or _tap_value_fault(self.scale, self.offset):
+            return fault
+        window = window_in(self.window)
+        if PairWindow.of(window) is None:
+            return f"the window must see whole pairs of pixels along the columns, but is {self.window}"
+        words, pairs = words_per_row(PAIR_CHANNELS), self.pairs
+        if fault := memref_fault(self.planes.type, "planes", ("P", "O", window.taps * words)):
+            return fault
+        planes, filters, _ = ir.MemRefType(self.planes.type).shape
+        beside, taps = pairs.beside * filters, pairs.over_pairs.taps
+        if filters < 1 or beside * max(taps, window.taps) > LARGEST_SIZE:
+            return f"there must be filters, of up to {LARGEST_SIZE} taps in all, but are {filters} of {window.taps}"
+        return (
+            memref_fault(self.sums.type, "sums", (filters * window.taps,))
+            or memref_fault(self.out.type, "out", (planes, beside, taps * words))
+            or memref_fault(self.out_sums.type, "out_sums", (beside * taps,))
+        )
+
+
+def _tap_value_fault(scale: ir.Attribute, offset: ir.Attribute) -> str | None:
+    """Why these do not say what a tap's sum of values is, from its weighted bits."""
+    if all(isinstance(a, ir.IntegerAttr) for a in (scale, offset)):
+        return None
+    return f"scale and offset must be whole numbers, but are {scale} and {offset}"
 
 
 @dialect.op("plane_pack_patches")
@@ -369,9 +425,9 @@ class WindowClassOp(DialectOp):
 @dialect.op("window_sum")
 class WindowSumOp(DialectOp):
     """The sum of the row sums of the pixels that a window sees at a place, in the body of a product of planes whose
-    rows are the places of a window: what `bit.plane_patch_sums` computes for all of them.
+    rows are the places of a window, or runs of them: what `bit.plane_patch_sums` computes for all of them.
 
-    sums: memref<(N·H·W)xi32>; place: index, the body's row; result: i32.
+    sums: memref<(N·H·W)xi32>; place: index, the body's row or computed from it; result: i32.
     """
 
     PURE = True
@@ -417,6 +473,5 @@ class PlaneEdgeSumsOp(DialectOp):
         window, (classes, filters) = window_in(self.window), ir.MemRefType(self.out.type).shape
         if classes != len(window.classes):
             return f"out must have a row for each of the window's {len(window.classes)} classes, but has {classes}"
-        if not all(isinstance(a, ir.IntegerAttr) for a in (self.scale, self.offset)):
-            return f"scale and offset must be whole numbers, but are {self.scale} and {self.offset}"
-        return memref_fault(self.sums.type, "sums", (filters * window.taps,))
+        sums_fault = memref_fault(self.sums.type, "sums", (filters * window.taps,))
+        return _tap_value_fault(self.scale, self.offset) or sums_fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlir import ir
@@ -37,6 +37,7 @@ from bitmlir.dialects.ops import (
 from bitmlir.dialects.plane_conv_ops import (
     PlaneEdgeSumsOp,
     PlanePackPatchesOp,
+    PlanePairFiltersOp,
     PlanePatchesOp,
     PlanePatchSumsOp,
     PlanePoolOp,
@@ -85,9 +86,12 @@ class PlaneMatmulOp(DialectOp):
     code. `tile`, if it is there, says how a GPU kernel divides the work: a dictionary of whole numbers and units with
     the fields of the target's kind of tile, such as {alternate, columns = 256 : i64, rows = 64 : i64, …}.
 
-    The body is a block (row: index, col: index) of `arith`, `math`, `memref.load` (at the row, the column or both, or
-    the row's `bit.window_class`), `bit.window_sum` and `bit.plane_product`: the plane schedule, the corrections and the
-    epilogue in one.
+    The body is a block (row: index, col: index) of `arith`, `math`, `memref.load` (at the row, the column or both, what
+    is computed from one of them by constants, or the row's `bit.window_class`), `bit.window_sum` and
+    `bit.plane_product`: the plane schedule, the corrections and the epilogue in one.
+
+    Rows of a packed result may stand for two pixels side by side: then out_sums: memref<(2·M)xi32> has a sum of each
+    half. Those of 64 columns may do without padding, out: memref<OxMx2xi32> (see `PairWindow`).
 
     Of batches of B matrices, lhs, rhs, out and out_sums have a dimension B before that of the rows, and the body is a
     block (row, col, batch: index).
@@ -224,11 +228,10 @@ def _body_fault(op: PlaneProduct, sizes: Sequence[int]) -> str | None:
     planes, rhs_planes = (ir.MemRefType(value.type).shape[0] for value in (op.lhs, op.rhs))
     products = (inner for inner in op.body.operations if isinstance(inner, PlaneProductOp))
     seen = [inner for inner in op.body.operations if isinstance(inner, (WindowClassOp, WindowSumOp))]
-    classes = [inner for inner in seen if isinstance(inner, WindowClassOp) and inner.check() is None]
-    counts = {inner.result: len(window_in(inner.window).classes) for inner in classes}
+    counts = _index_counts(op.body, sizes)
     faults = itertools.chain(
         (product.planes_fault(planes, rhs_planes) for product in products),
-        (_seen_fault(inner, op.body, sizes[0]) for inner in seen),
+        (_seen_fault(inner, op.body, counts) for inner in seen),
     )
     return (
         body_fault(
@@ -236,24 +239,42 @@ def _body_fault(op: PlaneProduct, sizes: Sequence[int]) -> str | None:
             "memref.load",
             sizes,
             makers=("bit.plane_product", "bit.window_class", "bit.window_sum"),
-            numbers=counts,
+            numbers={number: count for number, count in counts.items() if number not in op.body.arguments},
         )
         or next(filter(None, faults), None)
         or tile_fault(op.tile)
     )
 
 
-def _seen_fault(op: WindowClassOp | WindowSumOp, body: ir.Block, rows: int) -> str | None:
+def _index_counts(body: ir.Block, sizes: Sequence[int]) -> dict[ir.Value, int]:
+    """How many different numbers an index can be, at most: places, and what is computed from them with constants."""
+    counts: dict[ir.Value, int] = dict(zip(body.arguments, sizes, strict=False))
+    for op in body.operations:
+        operands = list(op.operation.operands)
+        if isinstance(op, WindowClassOp) and op.check() is None:
+            counts[op.result] = len(window_in(op.window).classes)
+        elif len(operands) == 2 and operands[0] in counts and (by := constant_of(operands[1])) is not None and by >= 0:
+            count = counts[operands[0]]
+            numbers = {"arith.muli": (count - 1) * by + 1, "arith.addi": count + by, "arith.remui": by}
+            if op.operation.name in numbers:
+                counts[op.operation.results[0]] = numbers[op.operation.name]
+    return counts
+
+
+def _seen_fault(op: WindowClassOp | WindowSumOp, body: ir.Block, counts: Mapping[ir.Value, int]) -> str | None:
     """Why an operation does not tell of the windows at a product's rows."""
     if op.check() is not None:
         return None
-    if op.place != body.arguments[0]:
-        return f"{op.OPERATION_NAME} must be asked for the row"
+    is_row, name = op.place == body.arguments[0], op.OPERATION_NAME
+    if op.place not in counts or (not is_row and isinstance(op, WindowClassOp)):
+        return f"{name} must be asked for the row"
+    rows = counts[op.place]
     if isinstance(op, WindowSumOp):
-        fits = places_of(ir.MemRefType(op.sums.type).shape[0], window_in(op.window)) == rows
+        places = places_of(ir.MemRefType(op.sums.type).shape[0], window_in(op.window))
+        fits = places == rows if is_row else places >= rows
     else:
         fits = rows % math.prod(window_in(op.window).places) == 0
-    return None if fits else f"{op.OPERATION_NAME} in its region has a window whose places are not those of {rows} rows"
+    return None if fits else f"{name} in its region has a window whose places are not those of {rows} rows"
 
 
 @dialect.op("plane_byte_conv")
@@ -508,6 +529,7 @@ PlaneOp = (
     | PlanePatchSumsOp
     | PlaneEdgeSumsOp
     | PlaneSpreadFiltersOp
+    | PlanePairFiltersOp
     | PlanePoolOp
     | PlaneReduceWindowOp
 )

@@ -10,9 +10,10 @@ from mlir import ir
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import ELEMENTS, memref_fault, yield_fault
-from bitmlir.dialects.layout import words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, words_per_row
+from bitmlir.dialects.pixel_pairs import PAIR_CHANNELS, PAIR_WORDS
 
-__all__ = ["Stored"]
+__all__ = ["Stored", "sums_of_row"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ class Stored:
         return ir.StringAttr(self.encoding).value
 
     def fault(self, rows: tuple[int, ...], n: int) -> str | None:
-        """Why the result has not so many rows, (batch, rows) for batches, and columns."""
+        """Why the result has not so many rows, (batch, rows) for batches, and columns.
+
+        Rows of 64 packed columns may have no padding, as of pixels in pairs, and there may be two sums a row, one of
+        each half.
+        """
         if bool(self._name) != (self.out_sums is not None):
             return "out_sums and out_encoding belong together: a packed result has both, a plain one neither"
         if self.kept is not None and self.out_sums is None:
@@ -42,11 +47,16 @@ class Stored:
         if self.kept is not None and (fault := memref_fault(self.kept.type, "kept", expected, ELEMENTS)):
             return fault
         if self.out_sums is not None:
+            words, parts = words_per_row(n), 1
+            if n == PAIR_CHANNELS and self.out.type.shape[-1] == PAIR_WORDS:
+                words = PAIR_WORDS
+            if n % (2 * BITS_PER_WORD) == 0 and _length(self.out_sums) == 2 * rows[-1]:
+                parts = 2
             try:
-                expected = [Encoding.parse(self._name).bits, *rows, words_per_row(n)]
+                expected = [Encoding.parse(self._name).bits, *rows, words]
             except EncodingError as error:
                 return f"out_encoding: {error}"
-            if fault := memref_fault(self.out_sums.type, "out_sums", rows):
+            if fault := memref_fault(self.out_sums.type, "out_sums", (*rows[:-1], rows[-1] * parts)):
                 return fault
         if list(self.out.type.shape) != expected:
             return f"out must have the sizes {expected}, but is {self.out.type}"
@@ -58,3 +68,14 @@ class Stored:
         if self._name:
             element = ir.IntegerType.get_signless(Encoding.parse(self._name).bits)
         return yield_fault(self.body, element, "body", "the element of out", self.kept)
+
+
+def sums_of_row(out: ir.Value, out_sums: ir.Value) -> int:
+    """How many sums a row of a packed result has: two, if it stands for two pixels side by side."""
+    return _length(out_sums) // ir.MemRefType(out.type).shape[-2]
+
+
+def _length(array: ir.Value) -> int:
+    """Elements along an array's last dimension; 0 if it has none."""
+    shape = ir.MemRefType(array.type).shape if isinstance(array.type, ir.MemRefType) else []
+    return shape[-1] if shape else 0

@@ -15,6 +15,7 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.faults import ELEMENTS
 from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
+from bitmlir.dialects.pixel_pairs import PAIR_CHANNELS, PAIR_WORDS, PairWindow
 from bitmlir.dialects.window import Window
 from bitmlir.lowering.byte_images import ByteLayout, suits_bytes
 from bitmlir.lowering.passes import Pass, fail
@@ -122,11 +123,11 @@ def _i32() -> ir.Type:
 
 
 def _part_types(
-    type_: ir.Type, *, tiles: bool = False, is_filter: bool = False, by_pixel: bool = True
+    type_: ir.Type, *, tiles: bool = False, is_filter: bool = False, by_pixel: bool = True, in_pairs: bool = False
 ) -> dict[str, ir.MemRefType]:
     """The memrefs that carry a tensor, by part. Pixels of images are rows; those of a filter are one row together.
 
-    A plain tensor of as many dimensions has images if it is used `by_pixel`.
+    A plain tensor of as many dimensions has images if it is used `by_pixel`. Pixels `in_pairs` have no padding.
     """
     shaped = ir.RankedTensorType(type_)
     encoding = bit.encoding_of(type_)
@@ -139,7 +140,7 @@ def _part_types(
             return {"values": ir.MemRefType.get([*rows, k] if has_images else shaped.shape, shaped.element_type)}
         planes, row_tiles, k_tiles = shaped.shape
         return {"tiles": ir.MemRefType.get([planes, row_tiles, ceil_div(k_tiles, BITS_PER_WORD)], _i32())}
-    words = words_per_row(k)
+    words = PAIR_WORDS if in_pairs else words_per_row(k)
     filters = shaped.shape[0] if is_filter else 1
     whole = [filters, rows[0] // filters * words] if is_filter else [*rows, words]
     parts = {
@@ -158,13 +159,14 @@ class _Decomposition:
         self.function = function
         self.target = target
         self.values: dict[ir.Value, _Packed | ir.Value] = {}
+        self.returned: list[ir.Value] = []
 
     def run(self) -> None:
         block = self.function.entry_block
         if len(self.function.body.blocks) > 1:
             fail(self.function, "a function on packed tensors must have one block, but this one has several")
         operations = list(block.operations)
-        returned = list(operations[-1].operation.operands)
+        returned = self.returned = list(operations[-1].operation.operands)
         self._check_returns(returned)
         types: list[ir.Type] = []
         attributes: list[ir.Attribute] = []
@@ -231,8 +233,7 @@ class _Decomposition:
 
     def _covered_by(self, value: ir.Value) -> ir.Value | None:
         """The operand that a tile bitmap covers, if the value is used as one."""
-        for use in value.uses:
-            owner = use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner
+        for owner in _users(value):
             if isinstance(owner, bit.MatmulOp):
                 for tiles, operand in ((owner.lhs_tiles, owner.lhs), (owner.rhs_tiles, owner.rhs)):
                     if tiles is not None and tiles == value:
@@ -250,7 +251,7 @@ class _Decomposition:
 
     def _is_filter(self, value: ir.Value) -> bool:
         """Whether convolutions take a value as their filters."""
-        users = [use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner for use in value.uses]
+        users = _users(value)
         convolutions = [user for user in users if isinstance(user, bit.Conv2dOp) and user.rhs == value]
         if not convolutions:
             return False
@@ -269,9 +270,43 @@ class _Decomposition:
     def _result(self, value: ir.Value) -> _Packed | ir.Value:
         """Where an operation's result goes: the function's own result, or a fresh allocation."""
         if value not in self.values:
-            parts = {p: memref.alloc(t, [], []) for p, t in _part_types(value.type).items()}
+            types = _part_types(value.type, in_pairs=self._in_pairs(value))
+            parts = {part: memref.alloc(type_, [], []) for part, type_ in types.items()}
             self.values[value] = self._carried(value, parts)
         return self.values[value]
+
+    def _in_pairs(self, value: ir.Value) -> bool:
+        """Whether the pixels of images lie side by side in pairs (see `PairWindow`)."""
+        maker = None if isinstance(value, ir.BlockArgument) else value.owner.opview
+        if isinstance(maker, bit.PoolOp) and not self._in_pairs(maker.source):
+            return False
+        return isinstance(maker, (bit.Conv2dOp, bit.ReduceWindowOp, bit.PoolOp)) and self._can_pair(value)
+
+    def _can_pair(self, value: ir.Value) -> bool:
+        """Whether all that takes images can take their pixels in pairs."""
+        encoding, shape = bit.encoding_of(value.type), ir.RankedTensorType(value.type).shape
+        if encoding is None or encoding.has_row_zeros or len(shape) != _IMAGE_RANK or not self.target.is_gpu:
+            return False
+        if shape[3] != PAIR_CHANNELS or shape[2] % 2 or value in self.returned:
+            return False
+        users = _users(value)
+        return all(
+            (isinstance(user, bit.Conv2dOp) and user.lhs == value and self._over_pairs(user) is not None)
+            or (isinstance(user, bit.PoolOp) and self._can_pair(user.result))
+            for user in users
+        )
+
+    def _over_pairs(self, op: bit.Conv2dOp) -> PairWindow | None:
+        """The window of a convolution over pairs of pixels, if it can take them."""
+        pairs = PairWindow.of(op.window) if op.group_count == 1 else None
+        if pairs is None or not (pairs.over_pairs.sees_pixels or self._gathers(pairs.over_pairs)):
+            return None
+        _, *pixel, _ = op.epilogue.arguments
+        channels = ir.RankedTensorType(op.result.type).shape[3]
+        is_whole = bit.encoding_of(op.result.type) is None or words_per_row(channels) * BITS_PER_WORD == channels
+        is_whole = is_whole or (channels == PAIR_CHANNELS and self._in_pairs(op.result))
+        computes = any(_is_arithmetic(use.owner) for value in pixel for use in value.uses)
+        return None if pairs.beside > 1 and (computes or not is_whole) else pairs
 
     def _kept(self, op: bit.MatmulOp | bit.GroupedMatmulOp | bit.Conv2dOp | bit.ReduceWindowOp) -> ir.Value | None:
         """Where the numbers go that an operation keeps beside its result."""
@@ -374,7 +409,7 @@ class _Decomposition:
 
     def _feeds_bytes(self, op: bit.PackPatchesOp) -> bool:
         """Whether all that takes packed patches is one convolution of pixels, which the int8 unit can do on bytes."""
-        users = [use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner for use in op.result.uses]
+        users = _users(op.result)
         if len(users) != 1 or not isinstance(users[0], bit.Conv2dOp) or users[0].lhs != op.result:
             return False
         if users[0].group_count > 1:
@@ -418,43 +453,89 @@ class _Decomposition:
             self._byte_conv(op, patches)
             return
         lhs, rhs, window = self.values[op.lhs], self._filters(op), op.window
-        (filters, row_words), images = ir.MemRefType(rhs.planes.type).shape[1:], lhs.shape[0]
-        places = images * math.prod(window.places)
+        assert isinstance(lhs, _Packed)
         self._check_range(op, lhs, rhs, "and")
-        attribute = bit.window_attribute(window)
-        is_pixel = window.sees_pixels
-        gathers = self._gathers(window) and not is_pixel  # by itself what it sees
-        patches = lhs.planes
+        pairs = self._over_pairs(op) if self._in_pairs(op.lhs) else None
+        beside = 1 if pairs is None else pairs.beside
+        planes, filters, seen = lhs.planes, rhs, window
+        if pairs is not None:
+            bits, pixels, words = ir.MemRefType(planes.type).shape
+            planes = _seen_as(planes, bits, pixels // 2, 2 * words)
+            filters, seen = self._pair_filters(rhs, pairs), pairs.over_pairs
+        columns, row_words = ir.MemRefType(filters.planes.type).shape[1:]
+        places, attribute = lhs.shape[0] * math.prod(window.places), bit.window_attribute(window)
+        is_pixel = seen.sees_pixels
+        gathers = self._gathers(seen) and not is_pixel  # by itself what it sees
+        patches = planes
         if not gathers and not is_pixel:
             if places * row_words * lhs.encoding.bits * (BITS_PER_WORD // 8) >= _MOST_PATCH_BYTES:
                 fail(op, "the patches of all images would take 8 GiB or more: take fewer images at a time")
             patches = memref.alloc(ir.MemRefType.get([lhs.encoding.bits, places, row_words], _i32()), [], [])
             bit.PlanePatchesOp(planes=lhs.planes, out=patches, window=attribute)
+        corrections = self._corrections(lhs, rhs, filters, window, seen, gathers, columns * row_words)
+        out = self._result(op.result)
+        packed = isinstance(out, _Packed)
+        kept = self._kept(op)
+        bit.plane_matmul(
+            patches,
+            filters.planes,
+            _beside(out.planes if packed else out, beside),
+            out_sums=out.sums if packed else None,
+            kept=None if kept is None else _beside(kept, beside),
+            out_encoding=out.encoding if packed else None,
+            k=row_words * BITS_PER_WORD,
+            bitwise="and",
+            window=bit.window_attribute(seen) if gathers else None,
+            body=functools.partial(self._conv_body, op, rhs.encoding, corrections, beside),
+        )
+
+    def _corrections(
+        self,
+        lhs: _Packed,
+        rhs: _Packed,
+        filters: _Packed,
+        window: Window,
+        seen: Window,
+        gathers: bool,
+        words: int,
+    ) -> _Corrections:
+        """What the sums of products of images lack, and where it comes from. `seen` and `filters`: what products take,
+        over pairs of pixels where those are side by side; `words`: that they count at a place."""
         sums = edges = None
-        adds_itself = gathers and _adds_sums(places, filters * row_words * lhs.encoding.bits * rhs.encoding.bits)
-        if rhs.encoding.offset and (is_pixel or adds_itself):
+        places, attribute = lhs.shape[0] * math.prod(window.places), bit.window_attribute(window)
+        adds_itself = gathers and _adds_sums(places, words * lhs.encoding.bits * rhs.encoding.bits)
+        if rhs.encoding.offset and (window.sees_pixels or adds_itself):
             sums = lhs.sums
         elif rhs.encoding.offset:
             sums = memref.alloc(ir.MemRefType.get([places], _i32()), [], [])
             bit.PlanePatchSumsOp(sums=lhs.sums, out=sums, window=attribute)
         if lhs.encoding.offset:
-            edges = memref.alloc(ir.MemRefType.get([len(window.classes), filters], _i32()), [], [])
-            offset = rhs.encoding.offset * rhs.shape[-1]
-            bit.PlaneEdgeSumsOp(sums=rhs.sums, out=edges, scale=rhs.encoding.scale, offset=offset, window=attribute)
-        out = self._result(op.result)
-        packed = isinstance(out, _Packed)
-        bit.plane_matmul(
-            patches,
-            rhs.planes,
-            out.planes if packed else out,
-            out_sums=out.sums if packed else None,
-            kept=self._kept(op),
-            out_encoding=out.encoding if packed else None,
-            k=row_words * BITS_PER_WORD,
-            bitwise="and",
-            window=attribute if gathers else None,
-            body=functools.partial(self._conv_body, op, rhs.encoding, sums, edges, adds_itself),
+            columns = ir.MemRefType(filters.planes.type).shape[1]
+            edges = memref.alloc(ir.MemRefType.get([len(seen.classes), columns], _i32()), [], [])
+            scale, offset = (1, 0) if filters is not rhs else _tap_value(rhs)
+            bit.PlaneEdgeSumsOp(
+                sums=filters.sums, out=edges, scale=scale, offset=offset, window=bit.window_attribute(seen)
+            )
+        by_window = None if window.sees_pixels or not adds_itself else attribute
+        return _Corrections(sums, by_window, edges, bit.window_attribute(seen))
+
+    def _pair_filters(self, filters: _Packed, pairs: PairWindow) -> _Packed:
+        """Filters for pairs of pixels; their sums are those of values."""
+        bits, count, _ = ir.MemRefType(filters.planes.type).shape
+        count, taps, words = count * pairs.beside, pairs.over_pairs.taps, words_per_row(PAIR_CHANNELS)
+        planes = memref.alloc(ir.MemRefType.get([bits, count, taps * words], _i32()), [], [])
+        sums = memref.alloc(ir.MemRefType.get([count * taps], _i32()), [], [])
+        scale, offset = _tap_value(filters)
+        bit.PlanePairFiltersOp(
+            planes=filters.planes,
+            sums=filters.sums,
+            out=planes,
+            out_sums=sums,
+            scale=scale,
+            offset=offset,
+            window=bit.window_attribute(pairs.window),
         )
+        return _Packed(filters.encoding, filters.shape, planes, sums)
 
     def _gathers(self, window: Window) -> bool:
         """Whether products gather what a window sees themselves."""
@@ -503,37 +584,25 @@ class _Decomposition:
             gpu.YieldOp(self._epilogue(op, acc, *made.body.arguments))
 
     def _conv_body(
-        self,
-        op: bit.Conv2dOp,
-        filters: Encoding,
-        sums: ir.Value | None,
-        edges: ir.Value | None,
-        adds_itself: bool,
-        row: ir.Value,
-        col: ir.Value,
+        self, op: bit.Conv2dOp, filters: Encoding, corrections: _Corrections, beside: int, row: ir.Value, col: ir.Value
     ) -> list[ir.Value]:
         """One element of a convolution: as of a product, but for what taps outside the image would have added.
 
-        filters: the encoding of those that it multiplies with. sums: of patches, or of pixels where the product adds
-        up those that it sees.
+        filters: the encoding of those that it multiplies with. beside: places that a row has side by side.
         """
-        window = bit.window_attribute(op.window)
-
-        def patch_sum() -> ir.Value:
-            if adds_itself:
-                return bit.WindowSumOp(sums=sums, place=row, window=window).result
-            return memref.load(sums, [row])
-
-        images = self.values[op.lhs].encoding
+        images, channels = self.values[op.lhs].encoding, ir.RankedTensorType(op.result.type).shape[3]
         acc = _schedule(images, filters)
         c = correction(images, filters, "and", 0)
-        by_row = None if sums is None else _times(patch_sum, c.lhs_sums)
-        by_edge = None
-        if edges is not None:
-            number = bit.WindowClassOp(place=row, window=window).result
-            by_edge = _times(lambda: memref.load(edges, [number, col]), images.offset)
+        by_row = by_edge = None
+        if corrections.sums is not None:
+            places = [row] if beside == 1 else [_moved(row, beside, number) for number in range(beside)]
+            terms = [_times(functools.partial(corrections.sum_at, place), c.lhs_sums) for place in places]
+            by_row = terms[0] if beside == 1 else _term_by_column(terms, col, channels)
+        if corrections.edges is not None:
+            number = bit.WindowClassOp(place=row, window=corrections.seen).result
+            by_edge = _times(lambda: memref.load(corrections.edges, [number, col]), images.offset)
         acc = _plain(_sum(_times(lambda: acc, c.acc), by_row, by_edge))
-        return self._epilogue(op, acc, row, col)
+        return self._epilogue(op, acc, row, col, beside=beside)
 
     def _operation(self, op: _Product, sparse: bool) -> str:
         """The bit operation by which the target computes a product."""
@@ -573,12 +642,19 @@ class _Decomposition:
                 f"has only XOR and needs one bit more: split the product along K into parts of at most {limit}",
             )
 
-    def _epilogue(self, op: _WithEpilogue, acc: ir.Value, *places: ir.Value) -> list[ir.Value]:
-        """Clone the epilogue onto the corrected accumulator, reading memrefs instead of tensors; what it yields."""
+    def _epilogue(self, op: _WithEpilogue, acc: ir.Value, *places: ir.Value, beside: int = 1) -> list[ir.Value]:
+        """Clone the epilogue onto the corrected accumulator, reading memrefs instead of tensors; what it yields.
+
+        beside: places of images that a row has side by side.
+        """
         if isinstance(op, _OfImages):
             row, col = places
             _, *pixel, _ = op.epilogue.arguments
-            arguments = [acc, *_pixel(op.window, row, pixel), col]
+            channel = col
+            if beside > 1:
+                channels = ir.RankedTensorType(op.result.type).shape[3]
+                channel = arith.remui(col, arith.constant(ir.IndexType.get(), channels))
+            arguments = [acc, *_pixel(op.window, row, pixel), channel]
         else:
             arguments = [acc, *places]
         mapping: dict[ir.Value, ir.Value] = dict(zip(op.epilogue.arguments, arguments, strict=True))
@@ -593,7 +669,11 @@ class _Decomposition:
                         fail(inner, "an epilogue can read only plain tensors, but this is a packed matrix")
                     array = operands[0]
                     assert isinstance(array, ir.Value)
-                    at = list(places) if _reads_own_place(op, inner) else operands[1:]
+                    at = operands[1:]
+                    if _reads_own_place(op, inner):
+                        with ir.InsertionPoint(ir.InsertionPoint.current.block.owner):
+                            array = _beside(array, beside)
+                        at = list(places)
                     if len(at) != ir.MemRefType(array.type).rank:
                         fail(inner, "an array of images, read, made or packed by pixel, cannot be read otherwise")
                     mapping[inner.operation.results[0]] = memref.load(array, at)
@@ -603,6 +683,56 @@ class _Decomposition:
                 clone.operation.operands[index] = value
             mapping.update(zip(inner.operation.results, clone.operation.results, strict=True))
         return [mapping.get(v, self.values.get(v, v)) for v in operations[-1].operation.operands]
+
+
+@dataclass(frozen=True)
+class _Corrections:
+    """What is added to the sums of a convolution's products.
+
+    sums: of patches; or if there is a window, of pixels, of which those that it sees are added up. edges: of filters'
+    taps that lie inside images, by class of the window that the product `seen` has.
+    """
+
+    sums: ir.Value | None
+    window: ir.Attribute | None
+    edges: ir.Value | None
+    seen: ir.Attribute
+
+    def sum_at(self, place: ir.Value) -> ir.Value:
+        """The sum of a place's patch."""
+        if self.window is not None:
+            return bit.WindowSumOp(sums=self.sums, place=place, window=self.window).result
+        return memref.load(self.sums, [place])
+
+
+def _users(value: ir.Value) -> list[ir.OpView]:
+    """The operations that take a value."""
+    return [use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner for use in value.uses]
+
+
+def _seen_as(array: ir.Value, *shape: int) -> ir.Value:
+    """An array in another shape of as many elements."""
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    type_ = ir.MemRefType.get(list(shape), ir.MemRefType(array.type).element_type)
+    return memref.reinterpret_cast(type_, array, [], [], [], [0], list(shape), strides)
+
+
+def _beside(array: ir.Value, places: int) -> ir.Value:
+    """An array whose rows have so many of its own side by side."""
+    *planes, rows, columns = ir.MemRefType(array.type).shape
+    return array if places == 1 else _seen_as(array, *planes, rows // places, columns * places)
+
+
+def _tap_value(filters: _Packed) -> tuple[int, int]:
+    """What makes a tap's sum of values of its weighted bits: a factor, and what is added."""
+    return filters.encoding.scale, filters.encoding.offset * filters.shape[-1]
+
+
+def _moved(index: ir.Value, factor: int, distance: int) -> ir.Value:
+    """index · factor + distance"""
+    type_ = ir.IndexType.get()
+    product = arith.muli(index, arith.constant(type_, factor))
+    return arith.addi(product, arith.constant(type_, distance)) if distance else product
 
 
 def _adds_sums(places: int, words_per_place: int) -> bool:
@@ -620,8 +750,7 @@ def _is_image(value: ir.Value) -> bool:
     """Whether an operation on images makes a plain tensor, or reads it by pixel, or pixels are packed."""
     if not isinstance(value, ir.BlockArgument) and isinstance(value.owner.opview, _OfImages):
         return True
-    for use in value.uses:
-        user = use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner
+    for user in _users(value):
         if isinstance(user, (bit.PackOp, bit.PackPatchesOp, bit.ReduceWindowOp)):
             return True
         around = user.operation.parent
@@ -722,6 +851,18 @@ def _times(value: Callable[[], ir.Value], factor: int) -> _Term | None:
         return _Term(arith.muli(value(), _constant(size)), factor < 0)
     exponent = size.bit_length() - 1
     return _Term(arith.shli(value(), _constant(exponent)) if exponent else value(), factor < 0)
+
+
+def _term_by_column(terms: Sequence[_Term | None], column: ir.Value, width: int) -> _Term | None:
+    """Of terms that are alike, the one whose run of so many columns a column lies in."""
+    present = [term for term in terms if term is not None]
+    if not present:
+        return None
+    value = present[-1].value
+    for number in range(len(present) - 2, -1, -1):
+        end = arith.constant(ir.IndexType.get(), (number + 1) * width)
+        value = arith.select(arith.cmpi(arith.CmpIPredicate.ult, column, end), present[number].value, value)
+    return _Term(value, present[0].negative)
 
 
 def _sum(*terms: _Term | None) -> _Term | None:

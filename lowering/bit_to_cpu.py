@@ -10,6 +10,7 @@ from mlir import ir
 from mlir.dialects import arith, func
 
 from bitmlir.dialects import bit
+from bitmlir.dialects.layout import BITS_PER_WORD, ROW_ALIGNMENT
 from bitmlir.lowering.cpu.kernel import Kernel
 from bitmlir.lowering.cpu.packing import build_pack_kernel, build_unpack_kernel
 from bitmlir.lowering.cpu.patch_packing import build_pack_patches_kernel
@@ -53,6 +54,7 @@ class BitToCpu(Pass):
 
 
 def _build(name: str, op: bit.PlaneOp) -> Kernel:
+    _refuse_pairs(op)
     if isinstance(op, bit.PlanePackOp):
         return build_pack_kernel(name, op)
     if isinstance(op, bit.PlaneUnpackOp):
@@ -75,9 +77,27 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
         return build_pool_kernel(name, op)
     if isinstance(op, bit.PlaneReduceWindowOp):
         return build_reduce_window_kernel(name, op)
+    if isinstance(op, bit.PlanePairFiltersOp):
+        fail(op, f"kernels for the CPU {_NO_PAIRS}")
     if op.window is not None:
         fail(op, "kernels for the CPU cannot gather what a window sees: run bit-decompose for the CPU")
     return build_product_kernel(name, op)
+
+
+_NO_PAIRS = "do not take pixels in pairs: run bit-decompose for the CPU"
+_COMPUTED = ("arith.muli", "arith.addi", "arith.remui")  # what places of pairs are computed by
+
+
+def _refuse_pairs(op: bit.PlaneOp) -> None:
+    """Refuse what only products of pixels in pairs have: rows without padding, two sums a row, computed places."""
+    if isinstance(op, (bit.PlaneMatmulOp, bit.PlaneReduceWindowOp)) and op.out_sums is not None:
+        words = ir.MemRefType(op.out.type).shape[-1]
+        if words * BITS_PER_WORD % ROW_ALIGNMENT or bit.sums_of_row(op.out, op.out_sums) > 1:
+            fail(op, f"kernels for the CPU {_NO_PAIRS}")
+    for inner in op.body.operations if isinstance(op, bit.PlaneProduct) else ():
+        indices = list(inner.operation.operands)[1:] if inner.operation.name == "memref.load" else []
+        if any(not isinstance(index.owner, ir.Block) and index.owner.name in _COMPUTED for index in indices):
+            fail(inner, f"kernels for the CPU {_NO_PAIRS}")
 
 
 def _call(kernel: Kernel, written: Sequence[ir.Value]) -> None:

@@ -20,6 +20,7 @@ from bitmlir.lowering.gpu.memory import Kernel, container
 from bitmlir.lowering.gpu.mma_sync import build_mma_kernel
 from bitmlir.lowering.gpu.mma_tile import MmaTile
 from bitmlir.lowering.gpu.packing import build_pack_kernel, build_unpack_kernel
+from bitmlir.lowering.gpu.pair_filters import build_pair_filters_kernel
 from bitmlir.lowering.gpu.patch_packing import build_pack_patches_kernel
 from bitmlir.lowering.gpu.patches import build_edge_sums_kernel, build_patch_sums_kernel, build_patches_kernel
 from bitmlir.lowering.gpu.pool import build_pool_kernel
@@ -146,6 +147,8 @@ def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kern
         return build_patch_sums_kernel(module, name, op, target)
     if isinstance(op, bit.PlaneEdgeSumsOp):
         return build_edge_sums_kernel(module, name, op, target)
+    if isinstance(op, bit.PlanePairFiltersOp):
+        return build_pair_filters_kernel(module, name, op, target)
     if isinstance(op, bit.PlaneSpreadFiltersOp):
         return build_spread_filters_kernel(module, name, op, target)
     if isinstance(op, bit.PlanePoolOp):

@@ -38,13 +38,13 @@ Grid = list[list[ir.Value]]  # [row slot][column slot]
 
 @dataclass(frozen=True)
 class Computed:
-    """An index that was computed from the row."""
+    """An index that was computed from the row or the column: a vector, if that is the paired axis."""
 
     value: ir.Value
 
 
 Position = tuple[tuple[str, int] | ir.Value | Computed, ...]
-"""Where an array is read: an axis with its slot, what was computed from the row, or what is the same for all."""
+"""Where an array is read: an axis with its slot, what was computed from one, or what is the same for all."""
 
 _WIDTH = 32  # bits of an accumulator
 

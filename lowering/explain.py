@@ -68,6 +68,9 @@ def _launch(op: bit.PlaneOp, target: Target) -> dict[str, Any]:
     elif isinstance(op, bit.PlaneEdgeSumsOp):
         kind, matrix = "edge sums", op.out
         read, written = traffic((op.sums,), (op.out,))
+    elif isinstance(op, bit.PlanePairFiltersOp):
+        kind, matrix = "pair filters", op.out
+        read, written = traffic((op.planes, op.sums), (op.out, op.out_sums))
     elif isinstance(op, bit.PlaneSpreadFiltersOp):
         kind, matrix = "spread filters", op.out
         read, written = traffic((op.planes, op.sums), (op.out, op.out_sums))

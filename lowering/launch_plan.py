@@ -43,6 +43,7 @@ class _PlanReader:
     def __init__(self, function: func.FuncOp, module: ir.Module, target: str) -> None:
         self.function, self.module, self.target = function, module, target
         self.names: dict[ir.Value, str | TensorMap] = {}
+        self.shapes: dict[ir.Value, tuple[int, ...]] = {}  # of buffers that are seen in another one
         self.buffers: list[Buffer] = []
 
     def read(self) -> Plan:
@@ -72,9 +73,13 @@ class _PlanReader:
     def _step(self, op: ir.OpView) -> Step | None:
         if isinstance(op, memref.AllocOp):
             self._add_buffer(op.memref, f"scratch.{len(self.buffers)}")
+        elif isinstance(op, memref.ReinterpretCastOp):
+            self.names[op.result] = self.names[op.source]
+            self.shapes[op.result] = tuple(ir.MemRefType(op.result.type).shape)
         elif isinstance(op, bit.TensorMapOp):
-            window = None if op.window is None else bit.window_in(op.window)
-            self.names[op.result] = TensorMap(str(self.names[op.source]), tuple(ir.DenseI64ArrayAttr(op.box)), window)
+            window, shape = None if op.window is None else bit.window_in(op.window), self.shapes.get(op.source)
+            name, box = str(self.names[op.source]), tuple(ir.DenseI64ArrayAttr(op.box))
+            self.names[op.result] = TensorMap(name, box, window, shape)
         elif isinstance(op, gpu.MemsetOp):
             return Memset(str(self.names[op.dst]))
         elif isinstance(op, gpu.LaunchFuncOp):

@@ -128,6 +128,30 @@ def _flat_numbers() -> nn.Layer:
     return nn.Linear(nn.Sign(nn.Flatten(sums)), _weights(7, 4 * 3 * 33))
 
 
+def _pairs() -> nn.Layer:
+    """Pixels of 64 channels in rows of even length, which lie in memory two by two: made and taken in every way."""
+    x: nn.Layer = nn.Sign(_norm(nn.Conv2d(nn.Input((10, 12, 3)), _weights(64, 3, 3, 3), padding=1)))
+    sums = nn.Conv2d(x, _weights(64, 3, 3, 64), padding=1)
+    x = nn.Sign(_norm(nn.Conv2d(nn.Sign(_norm(sums)), _weights(64, 5, 5, 64, step=1), "ternary", padding=2)))
+    sums = nn.Add(nn.Conv2d(x, _weights(64, 1, 1, 64)), sums)
+    x = nn.MaxPool2d(nn.Quantise(_norm(sums), 2, 0.7), 2)
+    sums = nn.Conv2d(nn.MaxPool2d(nn.Sign(sums), 2), _weights(64, 3, 3, 64), padding=1)
+    x = nn.Sign(_norm(nn.Conv2d(x, _weights(128, 2, 3, 64, low=-3, high=3), "bipolar2", padding=(0, 1, 1, 1))))
+    x = nn.Sign(_norm(nn.Add(nn.Conv2d(x, _weights(64, 1, 1, 128)), sums)))
+    return nn.Add(nn.Conv2d(x, _weights(9, 3, 3, 64)), nn.Conv2d(x, _weights(9, 3, 4, 64), padding=(0, 0, 0, 1)))
+
+
+def _strides_over_pairs() -> nn.Layer:
+    x: nn.Layer = nn.Sign(_norm(nn.Conv2d(nn.Input((17, 20, 5)), _weights(64, 3, 3, 5), padding=1)))
+    wide = _norm(nn.Conv2d(x, _weights(64, 7, 7, 64, low=-2, high=1, step=1), "i2", (2, 1), (3, 3, 2, 3)))
+    x = nn.Quantise(wide, 3, 0.4, signed=True)
+    shortcut = _norm(nn.Conv2d(x, _weights(70, 1, 1, 64), stride=2))
+    x = nn.Sign(_norm(nn.Conv2d(x, _weights(64, 3, 3, 64), stride=2, padding=1)))
+    x = nn.Add(_norm(nn.Conv2d(x, _weights(70, 3, 3, 64), padding=1)), shortcut)
+    x = nn.Sign(_norm(nn.Conv2d(nn.Sign(x), _weights(64, 2, 2, 70), padding=(0, 0, 1, 1))))
+    return _norm(nn.Conv2d(x, _weights(10, 2, 4, 64), stride=(3, 2), padding=(1, 2, 0, 0)))
+
+
 SMALL: dict[str, nn.Layer] = {
     "images": _images(),
     "widths": _widths(),
@@ -138,6 +162,8 @@ SMALL: dict[str, nn.Layer] = {
     "whole residuals": _whole_residuals(),
     "real residuals": _real_residuals(),
     "several ways": _several_ways(),
+    "pixels in pairs": _pairs(),
+    "strides over pairs": _strides_over_pairs(),
     "vectors with residuals": _vectors_with_residuals(),
     "reduced vectors": _reduced_vectors(),
     "flat numbers": _flat_numbers(),

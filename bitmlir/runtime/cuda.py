@@ -357,7 +357,8 @@ class _Parameters:
 
 def _parameter(argument: str | TensorMap, buffers: Mapping[str, DeviceArray]) -> Any:
     if isinstance(argument, TensorMap):
-        return _tensor_map(buffers[argument.buffer], argument)
+        array = buffers[argument.buffer]
+        return _tensor_map(array if argument.shape is None else array.reshape(argument.shape), argument)
     return ctypes.c_uint64(buffers[argument].address)
 
 

@@ -59,12 +59,14 @@ class TensorMap:
 
     Swizzled over the width of the box, unless that is 16 bytes; what it has outside the array reads as 0 and is not
     written (CUDA driver API: cuTensorMapEncodeTiled). With a `window`, over planes of images, read in boxes of (words,
-    places): what a tap of the window sees at places that follow each other (cuTensorMapEncodeIm2col).
+    places): what a tap of the window sees at places that follow each other (cuTensorMapEncodeIm2col). `shape`: that of
+    the array for this purpose, if it is not the buffer's own.
     """
 
     buffer: str
     box: tuple[int, ...]
     window: Window | None = None
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,8 @@ def _value(value: dict[str, Any]) -> Value:
 def _tensor_map(fields: dict[str, Any]) -> TensorMap:
     window = fields.get("window")  # new in format 3
     axes = None if window is None else Window(Axis(**window["rows"]), Axis(**window["columns"]))
-    return TensorMap(fields["buffer"], tuple(fields["box"]), axes)
+    shape = fields.get("shape")  # new in format 4
+    return TensorMap(fields["buffer"], tuple(fields["box"]), axes, None if shape is None else tuple(shape))
 
 
 def _step(step: dict[str, Any]) -> Step:

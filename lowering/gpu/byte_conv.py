@@ -287,7 +287,7 @@ class _Emitter:
         """A warp's part of a tile, from so many places on."""
         row, column = self.part.first(self.lane)
         layout, slab = self.layout, self.shape.slab
-        padding = max(0, words_per_row(layout.filters) - layout.columns // BITS_PER_WORD) if self.op.out_sums else 0
+        words = ir.MemRefType(self.op.out.type).shape[-1] if self.op.out_sums else 0
         is_full = slab.places % self.shape.warp_rows == 0 and layout.window.places[0] % slab.tile_rows == 0
         ThreadTile(
             self.op,
@@ -302,7 +302,7 @@ class _Emitter:
             layout.filters if layout.filters % layout.columns else None,
             multiply=lambda chain, acc: self._multiply(tile, start + row, chain, acc),
             side_by_side=self.shape.order.groups,
-            padding=(padding, None),
+            padding=(max(0, words - layout.columns // BITS_PER_WORD), None),
             is_whole=True,
         ).store()
 

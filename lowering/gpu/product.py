@@ -102,6 +102,12 @@ class ProductProblem:
         """Whether the result is a packed matrix."""
         return self.op.out_sums is not None
 
+    @cached_property
+    def sum_columns(self) -> int | None:
+        """Columns that share a sum of a packed result, if a row has several."""
+        sums = bit.sums_of_row(self.op.out, self.op.out_sums) if self.packed else 1
+        return None if sums == 1 else self.n // sums
+
     @property
     def numbers(self) -> ir.Value | None:
         """The array of numbers that is stored: a plain result, or what is kept beside a packed one."""
@@ -128,7 +134,7 @@ class ProductProblem:
     @cached_property
     def covered_columns(self) -> int:
         """Columns that output tiles must cover: a packed result's rows are padded, and the padding is written too."""
-        return words_per_row(self.n) * BITS_PER_WORD if self.packed else self.n
+        return self.out_type.shape[-1] * BITS_PER_WORD if self.packed else self.n
 
     def row_bound(self, tile_rows: int) -> int | None:
         """The number of rows, if tiles reach past the last one."""

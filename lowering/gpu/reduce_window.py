@@ -10,7 +10,7 @@ from mlir import ir
 from mlir.dialects import arith, vector
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
 from bitmlir.lowering.elements import Grid, arrays_read
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i1
 from bitmlir.lowering.gpu.column_order import ColumnOrder
@@ -95,7 +95,7 @@ def _emit(op: bit.PlaneReduceWindowOp, shape: _Shape, pointers: dict[ir.Value, i
     grid = _reduce(op, shape, pointers[op.source], first_row, first_column)
     padding = 0
     if op.out_sums is not None:
-        padding = max(0, words_per_row(shape.channels) - shape.across * shape.columns // BITS_PER_WORD)
+        padding = max(0, ir.MemRefType(op.out.type).shape[-1] - shape.across * shape.columns // BITS_PER_WORD)
     is_last = None if shape.across == 1 else tile_column.equals((shape.across - 1) * shape.columns)
     ThreadTile(
         op,

@@ -135,9 +135,10 @@ class ThreadTile:
 
     def _load(self, array: ir.Value, position: Position, element: ir.Type) -> ir.Value:
         shape = ir.MemRefType(array.type).shape
-        paired_rows = self.paired == "row"
         by_pair = [
-            paired_rows if isinstance(item, Computed) else isinstance(item, tuple) and item[0] == self.paired
+            isinstance(item.value.type, ir.VectorType)
+            if isinstance(item, Computed)
+            else isinstance(item, tuple) and item[0] == self.paired
             for item in position
         ]
         if not any(by_pair):
@@ -161,12 +162,15 @@ class ThreadTile:
         static = 0
         for axis, item in enumerate(position):
             stride = math.prod(type_.shape[axis + 1 :]) * size
-            if isinstance(item, Computed) and self.paired == "row":
-                dynamic.append(Scalar(vector.extract(item.value, [], [lane])).to_i32().to_i64() * stride)
+            if isinstance(item, Computed):
+                is_vector = isinstance(item.value.type, ir.VectorType)
+                value = Scalar(vector.extract(item.value, [], [lane]) if is_vector else item.value).to_i32()
+                is_inside = self.row_bound is None and self.column_bound is None
+                value = value if is_inside else value.minimum(type_.shape[axis] - 1)
+                dynamic.append(value.to_i64() * stride)
                 continue
-            if isinstance(item, (ir.Value, Computed)):
-                value = item.value if isinstance(item, Computed) else item
-                dynamic.append(Scalar(value).to_i32().to_i64() * stride)
+            if isinstance(item, ir.Value):
+                dynamic.append(Scalar(item).to_i32().to_i64() * stride)
                 continue
             kind, slot = item
             moved = lane if kind == self.paired else 0
@@ -316,7 +320,9 @@ class ThreadTile:
         """Gather the codes' bits into words across the four lanes of a row, store the words, add up the row sums."""
         encoding = Encoding.parse(ir.StringAttr(self.op.attributes["out_encoding"]).value)
         words = self.column_slots * PAIR * LANES_PER_ROW // BITS_PER_WORD
-        sums = [const(0)] * self.row_slots
+        row_sums, row_words = bit.sums_of_row(self.op.out, self.op.out_sums), ir.MemRefType(self.op.out.type).shape[-1]
+        sum_words = words if row_sums == 1 else min(row_words // row_sums, words)
+        sums = dict.fromkeys(itertools.product(range(self.row_slots), range(words // sum_words)), const(0))
 
         def parts() -> Iterator[tuple[_Word, Scalar]]:
             """This lane's bits of all words."""
@@ -331,14 +337,16 @@ class ThreadTile:
         while some := list(itertools.islice(remaining, LANES_PER_ROW)):
             held, bits = zip(*some, strict=True)
             ones = self._store_word(self._scatter(list(bits), operator.or_), held, encoding)
-            for r in sorted({word.row for word in held}):
-                sums[r] = sums[r] + self._where([word.row == r for word in held], ones)
+            summed = [(word.row, word.number // sum_words) for word in held]
+            for place in sorted(set(summed)):
+                sums[place] = sums[place] + self._where([other == place for other in summed], ones)
         number, ends = self.padding
         if number:
             if_then(ends, lambda: self._store_padding(range(words, words + number), encoding))
-        for first in range(0, self.row_slots, LANES_PER_ROW):
-            rows = range(first, min(first + LANES_PER_ROW, self.row_slots))
-            self._add_sums(rows, self._scatter([sums[r] for r in rows], operator.add))
+        places = list(sums)
+        while places:
+            some, places = places[:LANES_PER_ROW], places[LANES_PER_ROW:]
+            self._add_sums(some, self._scatter([sums[place] for place in some], operator.add))
 
     def _store_padding(self, words: range, encoding: Encoding) -> None:
         places = itertools.product(range(self.row_slots), range(encoding.bits), words)
@@ -433,12 +441,16 @@ class ThreadTile:
         partly = select(left < BITS_PER_WORD, some, const(-1))
         return select(first < self.column_bound, partly, const(0))
 
-    def _add_sums(self, rows: Sequence[int], sums: Scalar) -> None:
-        """Add the lane's sum to that of rows[lane], or make it that."""
-        row = self.first_row + self._of_lane([self.row_offsets[r] for r in rows])
-        address = offset(self.pointers[self.op.out_sums], (row + self._rows_before).to_i64() * _WORD_BYTES, GLOBAL)
+    def _add_sums(self, places: Sequence[tuple[int, int]], sums: Scalar) -> None:
+        """Add the lane's sum to that of places[lane], the row's slot and which of its sums here, or make it that."""
+        row = self.first_row + self._of_lane([self.row_offsets[r] for r, _ in places])
+        number, guard = row + self._rows_before, _both(self._holds_one(places), self._has_row(row))
+        if (row_sums := bit.sums_of_row(self.op.out, self.op.out_sums)) > 1:
+            columns = ir.MemRefType(self.op.out.type).shape[-1] // row_sums * BITS_PER_WORD
+            part = self.tile_column // columns + self._of_lane([part for _, part in places])
+            number, guard = number * row_sums + part, _both(guard, part < row_sums)
+        address = offset(self.pointers[self.op.out_sums], number.to_i64() * _WORD_BYTES, GLOBAL)
         add, relaxed = llvm.AtomicBinOp.add, llvm.AtomicOrdering.monotonic
-        guard = _both(self._holds_one(rows), self._has_row(row))
         if self.is_whole:
             if_then(guard, lambda: store(sums.value, address, _WORD_BYTES))
         else:

@@ -184,13 +184,28 @@ def read_fields(attribute: ir.Attribute) -> dict[str, int | bool]:
 
 def fault_of(problem: ProductProblem, tile: Tile) -> str | None:
     """Why a tile cannot be used for a problem; None if it can."""
-    if _too_many(problem, tile):
-        return "the result would have more tiles than blocks can count in 31 bits"
+    if fault := _result_fault(problem, tile):
+        return fault
     if isinstance(tile, ResidentTile):
         return resident_fault(problem, tile)
     if isinstance(tile, MmaTile):
         return mma_tile_fault(tile, problem.target, len(problem.chains), _list_registers(problem, tile))
     return _wgmma_fault(problem, tile)
+
+
+def _result_fault(problem: ProductProblem, tile: Tile) -> str | None:
+    """Why the result cannot be cut into tiles, of whatever family."""
+    if _too_many(problem, tile):
+        return "the result would have more tiles than blocks can count in 31 bits"
+    if problem.sum_columns is not None and _crosses_sums(tile, problem.sum_columns):
+        return f"tiles must have whole runs of the {problem.sum_columns} columns that share a sum, or lie in one"
+    return None
+
+
+def _crosses_sums(tile: Tile, sum_columns: int) -> bool:
+    """Whether what a thread works on has parts of runs of columns that share a sum."""
+    columns = tile.columns if isinstance(tile, WgmmaTile) else tile.warp_columns
+    return columns % sum_columns != 0 and sum_columns % columns != 0
 
 
 _MOST_TILES = 1 << 31
@@ -323,7 +338,7 @@ _LEAST_STEPS = 2  # of a part of K
 def tiles(problem: ProductProblem, fewer_stages: bool = True) -> Iterator[Tile]:
     """All tiles that are worth a thought for a problem, and legal: without stages, with as many as fit and, if asked,
     with fewer."""
-    return (tile for tile in _tiles(problem, fewer_stages) if not _too_many(problem, tile))
+    return (tile for tile in _tiles(problem, fewer_stages) if _result_fault(problem, tile) is None)
 
 
 def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlir import ir
 
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div
 from bitmlir.lowering.elements import Chain, is_zero
 from bitmlir.lowering.gpu.bulk_store import BulkStore
 from bitmlir.lowering.gpu.matrices import Placement
@@ -196,7 +196,7 @@ def wgmma_placement(problem: ProductProblem, tile: WgmmaTile) -> Placement:
 def padding_words(problem: ProductProblem, tile: WgmmaTile) -> int:
     """Words of a packed row behind its last tile of columns, which stores them, too: nothing but zeros."""
     covered = wgmma_placement(problem, tile).across * tile.columns // BITS_PER_WORD
-    return max(0, words_per_row(problem.n) - covered) if problem.packed else 0
+    return max(0, problem.out_type.shape[-1] - covered) if problem.packed else 0
 
 
 def cleared(problem: ProductProblem, tile: WgmmaTile) -> tuple[ir.Value, ...]:

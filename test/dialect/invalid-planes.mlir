@@ -394,7 +394,7 @@ func.func @class_of_a_column(%x: memref<1x72x8xi32>, %w: memref<1x8x8xi32>, %out
 // -----
 
 func.func @classes(%x: memref<1x72x8xi32>, %w: memref<1x8x8xi32>, %out: memref<72x8xi32>, %edges: memref<8x8xi32>) {
-  // expected-error @below {{memref.load in its region reads memref<8x8xi32> by the class, of which there are 9}}
+  // expected-error @below {{memref.load in its region reads memref<8x8xi32> by a number of which there are 9}}
   "bit.plane_matmul"(%x, %w, %out) ({
   ^bb0(%row: index, %col: index):
     %class = "bit.window_class"(%row) {window = array<i64: 6, 3, 1, 1, 1, 1, 6, 3, 1, 1, 1, 1>} : (index) -> index
@@ -445,5 +445,78 @@ func.func @part_of_a_pixel(%x: memref<1x72x2xi32>, %w: memref<1x8x2xi32>, %out: 
     gpu.yield %zero : i32
   }) {bitwise = #bit.bitwise<"and">, k = 64 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>,
       window = array<i64: 6, 1, 1, 0, 0, 1, 6, 1, 1, 0, 0, 1>} : (memref<1x72x2xi32>, memref<1x8x2xi32>, memref<72x8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @odd_rows(%w: memref<1x2x12xi32>, %s: memref<6xi32>, %out: memref<1x4x8xi32>, %sums: memref<8xi32>) {
+  // expected-error @below {{the window must see whole pairs of pixels along the columns, but is array<i64: 1, 1, 1, 0, 0, 1, 7, 3, 1, 0, 0, 1>}}
+  "bit.plane_pair_filters"(%w, %s, %out, %sums) {offset = 0 : i64, scale = 1 : i64, window = array<i64: 1, 1, 1, 0, 0, 1, 7, 3, 1, 0, 0, 1>}
+    : (memref<1x2x12xi32>, memref<6xi32>, memref<1x4x8xi32>, memref<8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @filters_for_one(%w: memref<1x2x12xi32>, %s: memref<6xi32>, %out: memref<1x2x8xi32>, %sums: memref<8xi32>) {
+  // expected-error @below {{out must be memref<1x4x8xi32>, but is}}
+  "bit.plane_pair_filters"(%w, %s, %out, %sums) {offset = 0 : i64, scale = 1 : i64, window = array<i64: 1, 1, 1, 0, 0, 1, 6, 3, 1, 0, 0, 1>}
+    : (memref<1x2x12xi32>, memref<6xi32>, memref<1x2x8xi32>, memref<8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @a_scale_of_a_half(%w: memref<1x2x12xi32>, %s: memref<6xi32>, %out: memref<1x4x8xi32>, %sums: memref<8xi32>) {
+  // expected-error @below {{scale and offset must be whole numbers, but are 5.000000e-01 : f32 and 0 : i64}}
+  "bit.plane_pair_filters"(%w, %s, %out, %sums) {offset = 0 : i64, scale = 0.5 : f32, window = array<i64: 1, 1, 1, 0, 0, 1, 6, 3, 1, 0, 0, 1>}
+    : (memref<1x2x12xi32>, memref<6xi32>, memref<1x4x8xi32>, memref<8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @sums_of_thirds(%x: memref<1x4x4xi32>, %w: memref<1x96x4xi32>, %out: memref<1x4x4xi32>, %sums: memref<8xi32>) {
+  // expected-error @below {{out_sums must be memref<4xi32>, but is memref<8xi32>}}
+  "bit.plane_matmul"(%x, %w, %out, %sums) ({
+  ^bb0(%row: index, %col: index):
+    %bit = arith.constant true
+    gpu.yield %bit : i1
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "u1", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>}
+    : (memref<1x4x4xi32>, memref<1x96x4xi32>, memref<1x4x4xi32>, memref<8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @past_the_end(%x: memref<1x4x4xi32>, %w: memref<1x8x4xi32>, %a: memref<8xi32>, %out: memref<4x8xi32>) {
+  // expected-error @below {{memref.load in its region reads memref<8xi32> by a number of which there are 9}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %two = arith.constant 2 : index
+    %twice = arith.muli %row, %two : index
+    %at = arith.addi %twice, %two : index
+    %number = memref.load %a[%at] : memref<8xi32>
+    gpu.yield %number : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>}
+    : (memref<1x4x4xi32>, memref<1x8x4xi32>, memref<4x8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @sums_of_too_few_places(%x: memref<1x4x4xi32>, %w: memref<1x8x4xi32>, %a: memref<4xi32>, %out: memref<4x8xi32>) {
+  // expected-error @below {{bit.window_sum in its region has a window whose places are not those of 8 rows}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %two = arith.constant 2 : index
+    %one = arith.constant 1 : index
+    %twice = arith.muli %row, %two : index
+    %at = arith.addi %twice, %one : index
+    %sum = "bit.window_sum"(%a, %at) {window = array<i64: 2, 1, 1, 0, 0, 1, 2, 1, 1, 0, 0, 1>} : (memref<4xi32>, index) -> i32
+    gpu.yield %sum : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>}
+    : (memref<1x4x4xi32>, memref<1x8x4xi32>, memref<4x8xi32>) -> ()
   return
 }
