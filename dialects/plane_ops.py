@@ -598,8 +598,9 @@ _PLACE_WORDS = (4, 8, 16, 32)  # of a place, that a box may have
 @dialect.op("tensor_map")
 class TensorMapOp(DialectOp):
     """A TMA descriptor over planes memref<PxRxWxi32>, read in boxes of (words, rows, planes); over a batch of them,
-    memref<PxBxRxWxi32>, in boxes of (words, rows, matrices, planes); or over a result memref<MxNxT>, written in boxes
-    of (columns, rows, 1). Boxes are swizzled over their width, unless that is 16 bytes.
+    memref<PxBxRxWxi32>, in boxes of (words, rows, matrices, planes), or over filters by tap, memref<PxOxTxVxi32>, of
+    (words, taps, filters, planes); or over a result memref<MxNxT>, written in boxes of (columns, rows, 1). Boxes are
+    swizzled over their width, unless that is 16 bytes; what they have outside reads as zeros.
 
     With a `window`, over planes of images memref<Px(N·H·W)xVxi32>, read in boxes of (words, places): what a tap of the
     window sees at places that follow each other, of which those of the second plane come after those of the first.
@@ -636,10 +637,9 @@ class TensorMapOp(DialectOp):
         """Why the op is no descriptor of what a window sees."""
         if fault := images_fault(self.source, attribute, name="source") or window_in(attribute).im2col_fault:
             return fault
-        words = ir.MemRefType(self.source.type).shape[2]
         box = list(self.box) if isinstance(self.box, ir.DenseI64ArrayAttr) else []
-        widths = [width for width in _PLACE_WORDS if words % width == 0]
-        if len(box) != 2 or box[0] not in widths or not 1 <= box[1] <= _LARGEST_BOX:
+        if len(box) != 2 or box[0] not in _PLACE_WORDS or not 1 <= box[1] <= _LARGEST_BOX:
+            widths = ", ".join(map(str, _PLACE_WORDS))
             return (
                 f"box must be (words, places), words one of {widths} and places from 1 to {_LARGEST_BOX}, but is "
                 f"{self.box}"

@@ -29,6 +29,7 @@ from bitmlir.lowering.schedule import (
     planes_side_by_side,
 )
 from bitmlir.lowering.targets import Target, get_target
+from bitmlir.lowering.views import seen_as
 
 __all__ = ["BitDecompose"]
 
@@ -460,7 +461,7 @@ class _Decomposition:
         planes, filters, seen = lhs.planes, rhs, window
         if pairs is not None:
             bits, pixels, words = ir.MemRefType(planes.type).shape
-            planes = _seen_as(planes, bits, pixels // 2, 2 * words)
+            planes = seen_as(planes, bits, pixels // 2, 2 * words)
             filters, seen = self._pair_filters(rhs, pairs), pairs.over_pairs
         columns, row_words = ir.MemRefType(filters.planes.type).shape[1:]
         places, attribute = lhs.shape[0] * math.prod(window.places), bit.window_attribute(window)
@@ -710,17 +711,10 @@ def _users(value: ir.Value) -> list[ir.OpView]:
     return [use.owner.opview if isinstance(use.owner, ir.Operation) else use.owner for use in value.uses]
 
 
-def _seen_as(array: ir.Value, *shape: int) -> ir.Value:
-    """An array in another shape of as many elements."""
-    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    type_ = ir.MemRefType.get(list(shape), ir.MemRefType(array.type).element_type)
-    return memref.reinterpret_cast(type_, array, [], [], [], [0], list(shape), strides)
-
-
 def _beside(array: ir.Value, places: int) -> ir.Value:
     """An array whose rows have so many of its own side by side."""
     *planes, rows, columns = ir.MemRefType(array.type).shape
-    return array if places == 1 else _seen_as(array, *planes, rows // places, columns * places)
+    return array if places == 1 else seen_as(array, *planes, rows // places, columns * places)
 
 
 def _tap_value(filters: _Packed) -> tuple[int, int]:

@@ -12,12 +12,14 @@ from bitmlir.dialects import bit
 from bitmlir.lowering.emit import i32
 from bitmlir.lowering.gpu.memory import Box, Kernel
 from bitmlir.lowering.kernels import WRITES, writes_attribute
+from bitmlir.lowering.views import seen_as
 
 __all__ = ["launch"]
 
 
 def _tensor_map(source: ir.Value, box: Box) -> ir.Value:
-    return bit.TensorMapOp(source=source, box=box.sizes, window=box.window).result
+    array = source if box.shape is None else seen_as(source, *box.shape)
+    return bit.TensorMapOp(source=array, box=box.sizes, window=box.window).result
 
 
 def launch(module: str, kernel: Kernel, written: Sequence[ir.Value]) -> None:

@@ -46,10 +46,11 @@ _MOST_STATIC = 1 << 28  # what its other indices end below: they have 29 bits
 
 @dataclass(frozen=True)
 class Box:
-    """How a tensor map reads or writes an array: see `bit.tensor_map`."""
+    """How a tensor map reads or writes an array, in another shape if one is given: see `bit.tensor_map`."""
 
     sizes: tuple[int, ...]
     window: ir.Attribute | None = None
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,17 @@ def test_a_tensor_map_has_as_many_dimensions_as_its_box(fake, shape, box, sizes,
     assert (made["sizes"], made["strides"], made["box"]) == (sizes, strides, list(box))
 
 
+def test_a_tensor_map_may_see_a_buffer_in_another_shape(fake):
+    launch = Launch("boxes", (1, 1, 1), (384, 1, 1), 0, (TensorMap("s", (32, 1, 64, 1), shape=(2, 5, 9, 20)), "y"))
+    buffers = (*PLAN.buffers[:2], Buffer("s", "i32", (2, 5, 180)))
+    plan = dataclasses.replace(PLAN, buffers=buffers, steps=(launch,))
+    assert Plan.from_json(plan.to_json()) == plan
+    CudaProgram(Bundle(plan, BUNDLE.stages)).run({"x": DeviceArray.from_numpy(X)})
+    (made,) = fake.maps
+    assert (made["sizes"], made["strides"]) == ([20, 9, 5, 2], [80, 720, 3600])
+    assert made["box"] == [32, 1, 64, 1]
+
+
 def test_a_tensor_map_with_a_window_describes_images(fake):
     window = Window(Axis(5, 3, 2, 1, 0), Axis(6, 2, 1, 0, 2, dilation=3))
     launch = Launch("boxes", (1, 1, 1), (384, 1, 1), 0, (TensorMap("s", (4, 64), window), "y"))
