@@ -20,6 +20,7 @@ from bitmlir.dialects import bit
 from bitmlir.dialects.encoding import Encoding
 from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div
 from bitmlir.lowering.elements import Chain, arrays_read
+from bitmlir.lowering.gpu.k_blocks import KBlocks
 from bitmlir.lowering.gpu.matrices import Placement
 from bitmlir.lowering.gpu.memory import element_bytes
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_placement
@@ -27,7 +28,7 @@ from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
 from bitmlir.lowering.gpu.resident_tile import ResidentTile, resident_placement, row_chunks
 from bitmlir.lowering.gpu.tiles import Tile, tiles
 from bitmlir.lowering.gpu.warp_group import GROUP_THREADS
-from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, cleared, stationary_blocks, wgmma_placement
+from bitmlir.lowering.gpu.wgmma_tile import GROUP_ROWS, WgmmaTile, cleared, stationary_bytes, wgmma_placement
 from bitmlir.lowering.instructions import LANES, wgmma
 from bitmlir.lowering.machines import MACHINES, Machine
 from bitmlir.lowering.passes import fail
@@ -296,9 +297,10 @@ class CostModel:
         """Seconds that a block takes to find a tile: it passes over half of the groups of rows, on average."""
         return _GROUP_SECONDS * self.work.groups / 2
 
-    def _steps(self, chains: list[Chain], split: int = 1) -> int:
+    @staticmethod
+    def _steps(chains: list[Chain], k_blocks: int, split: int = 1) -> int:
         """Stages of the ring for one output tile, of K or of the largest of so many parts."""
-        return sum(len(chain.pairs) for chain in chains) * ceil_div(ceil_div(self.problem.k, TILE_BITS), split)
+        return sum(len(chain.pairs) for chain in chains) * ceil_div(k_blocks, split)
 
     @cached_property
     def _multiprocessor_operations(self) -> float:
@@ -314,13 +316,14 @@ class CostModel:
         problem, machine, clock = self.problem, self.machine, self.machine.clock_hz
         place = wgmma_placement(problem, tile)
         chains = problem.chains[:1] if tile.planes > 1 else problem.chains
-        steps, links = self._steps(chains, tile.split), sum(len(chain.links) for chain in chains)
+        blocks = KBlocks.of(problem, tile.padded)
+        steps, links = self._steps(chains, blocks.count, tile.split), sum(len(chain.links) for chain in chains)
         columns, groups, mma = tile.instruction_columns, tile.rows // GROUP_ROWS, wgmma(tile.instruction_columns)
-        depth = ceil_div(min(problem.k, TILE_BITS), mma.k) * mma.k  # of a step
+        depth = len(blocks.depths()) * mma.k  # of a step
         read_shared = (tile.rows + groups * columns) * depth // 8  # each warp group reads all columns
         brought = 0 if tile.stationary else columns  # columns of each step
-        filled = (tile.rows + brought) * problem.swizzle
-        from_l2 = (tile.rows + brought // tile.cluster) * problem.swizzle
+        filled = (tile.rows + brought) * blocks.width
+        from_l2 = (tile.rows + brought // tile.cluster) * blocks.width
         paces = {
             "matrix unit": 2 * tile.rows * columns * depth / self._multiprocessor_operations,
             "shared memory": (read_shared + filled) / (machine.shared_bytes_per_clock * clock),
@@ -331,13 +334,12 @@ class CostModel:
             lines = _TWO_LINES if problem.row_bytes > _LINE_BYTES and problem.row_bytes % _LINE_BYTES else 1.0
             paces["link to L2"] = paces["link to L2"] * lines + self._hot_clocks(brought, place) / clock
         if problem.window is not None:
-            paces["gathering"] = self._piece_clocks(tile.rows) / clock
+            paces["gathering"] = blocks.pieces / blocks.count * tile.rows * _PIECE_CLOCKS / clock
         start = None
         if tile.stationary:
             for name in ("matrix unit", "shared memory"):  # K ends where it does
-                paces[name] *= problem.row_bytes / (ceil_div(problem.k, TILE_BITS) * problem.swizzle)
-            stays = math.prod(stationary_blocks(problem)) * columns * problem.swizzle
-            start = machine.start_seconds + stays / (machine.l2_bytes_per_clock * clock)
+                paces[name] *= problem.row_bytes / (blocks.count * min(blocks.step, blocks.width))
+            start = machine.start_seconds + stationary_bytes(problem, tile) / (machine.l2_bytes_per_clock * clock)
         paced_by = max(paces, key=lambda name: paces[name])
         elements = tile.rows * tile.columns // GROUP_THREADS  # of a thread; the groups that share a tile take turns
         store = elements * (self.store_clocks(tile.columns) + _PLANE_CLOCKS * (tile.planes - 1)) / clock
@@ -366,16 +368,11 @@ class CostModel:
         together = place.clusters / place.across / self.problem.target.multiprocessors
         return columns * _HOT_CLOCKS.get(whole, 0.0) * together
 
-    def _piece_clocks(self, rows: int) -> float:
-        """Clocks of a step in which TMA gathers what a window sees, row by row of a piece."""
-        pieces = self.problem.row_bytes / self.problem.piece_bytes / ceil_div(self.problem.k, TILE_BITS)
-        return pieces * rows * _PIECE_CLOCKS
-
-    def _gathered(self, tile: WgmmaTile) -> int:
-        """Requests to the L2 cache by which all blocks gather what a window sees: a row of a piece each."""
-        pieces = self.problem.row_bytes // self.problem.piece_bytes
+    def _gathered(self, tile: WgmmaTile) -> float:
+        """Requests to the L2 cache by which all blocks gather what a window sees: one for each line of a piece."""
+        lines = _lines(KBlocks.of(self.problem, tile.padded))
         pairs = sum(len(chain.pairs) for chain in self.problem.chains)
-        return wgmma_placement(self.problem, tile).tiles * tile.cluster * tile.rows * pieces * pairs
+        return wgmma_placement(self.problem, tile).tiles * tile.cluster * tile.rows * lines * pairs
 
     @property
     def _slices_clocks(self) -> float:
@@ -430,7 +427,8 @@ class CostModel:
         of_bytes = _MMA_CLOCKS + _MMA_BYTE_CLOCKS * element_bytes(problem.out_type.element_type) + self._read_clocks
         is_plain = not problem.packed and not isinstance(problem.op, bit.PlaneSearchOp)
         store_clocks = of_bytes if is_plain else self.store_clocks(tile.columns)
-        steps, blocks = self._steps(problem.chains), min(tiles_in_all, multiprocessors * together)
+        steps = self._steps(problem.chains, ceil_div(problem.k, TILE_BITS))
+        blocks = min(tiles_in_all, multiprocessors * together)
         waves = ceil_div(tiles_in_all, blocks)
         return _Schedule(
             main=self._finding + steps * paces[paced_by],
@@ -473,6 +471,14 @@ class CostModel:
             l2_bytes=tiles_in_all * rows * problem.row_bytes,
             start=_RESIDENT_START,
         )
+
+
+def _lines(blocks: KBlocks) -> float:
+    """Lines of memory in which the pieces of a row lie, on average over rows: those that divide a pixel lie in one."""
+    step = blocks.piece_step
+    aligned = math.gcd(blocks.part_bytes, step, _LINE_BYTES)
+    lengths = (min(blocks.piece, blocks.part_bytes - start) for start in range(0, blocks.part_bytes, step))
+    return blocks.parts * math.fsum(1 + (length - aligned) / _LINE_BYTES for length in lengths)
 
 
 # --- choosing ---------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def packing_arguments(rng: np.random.Generator, spec: PackSpec, x: np.ndarray) -
 
 def by_structure(found: Sequence[Candidate]) -> list[list[Candidate]]:
     """The tiles of each structure, in the order in which they come; a structure is more than the sizes of a kernel."""
-    names = ("rows", "warp_rows", "blocks", "alternate", "cluster", "split", "swapped")
+    names = ("rows", "warp_rows", "blocks", "alternate", "cluster", "split", "swapped", "padded")
     groups: dict[Hashable, list[Candidate]] = {}
     for candidate in found:
         structure = tuple(item for item in candidate.tile.items() if item[0] in names)

@@ -32,7 +32,8 @@ FORMAT = 4
 
 2: launches have clusters and may overlap the one before. Those of format 1 have one block a cluster and do not.
 3: tensor maps may have windows.
-4: there are constants, steps that run once, memory that scratch shares, and uint8; tensor maps may see rows by taps.
+4: there are constants, steps that run once, memory that scratch shares, and uint8; tensor maps may see a buffer in
+   another shape.
 """
 
 STAGES = {

@@ -12,7 +12,7 @@ from mlir import ir
 from mlir.dialects import arith, vector
 
 from bitmlir.dialects import bit
-from bitmlir.dialects.layout import BITS_PER_WORD, ROW_ALIGNMENT, SWIZZLES, TILE_BITS, ceil_div, words_per_row
+from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div, words_per_row
 from bitmlir.dialects.window import Window
 from bitmlir.lowering.elements import Chain, Elements, arrays_read, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i32
@@ -72,20 +72,6 @@ class ProductProblem:
     def row_bytes(self) -> int:
         """Bytes of a packed row."""
         return words_per_row(self.k) * (BITS_PER_WORD // 8)
-
-    @cached_property
-    def swizzle(self) -> int:
-        """Bytes of a row in a stage of TMA: fewer than `BLOCK_BYTES` if a row is so short. Filling costs as copying."""
-        return next((width for width in SWIZZLES if self.row_bytes <= width), BLOCK_BYTES)
-
-    @cached_property
-    def piece_bytes(self) -> int:
-        """Bytes of a row of lhs that come to a stage in one copy: all, or of what a window sees those of one pixel that
-        can be swizzled over (16 bytes need no swizzle)."""
-        if self.window is None:
-            return self.swizzle
-        pixel = self.row_bytes // self.window.taps
-        return next(w for w in (*reversed(SWIZZLES), ROW_ALIGNMENT // 8) if w <= self.swizzle and pixel % w == 0)
 
     @property
     def operation(self) -> str:
@@ -173,13 +159,15 @@ class ProductProblem:
         pointers: dict[ir.Value, ir.Value],
         rows: tuple[Scalar, int],
         columns: tuple[Scalar, int],
+        k_blocks: int | None = None,
         part: tuple[Scalar, int] | None = None,
     ) -> Steps:
-        """The steps of a chain on an output tile, given as (first row, rows) and (first column, columns); of dense
-        operands also a part of them, given as (number, how many parts)."""
+        """The steps of a chain on an output tile, given as (first row, rows) and (first column, columns). Of dense
+        operands there may be other K blocks than those of `TILE_BITS`, and a part of them, given as (number, how many
+        parts), may be asked for."""
         op = self.op
         if op.lhs_tiles is None and op.rhs_tiles is None:
-            return DenseSteps(chain.pairs, ceil_div(self.k, TILE_BITS), part)
+            return DenseSteps(chain.pairs, k_blocks or ceil_div(self.k, TILE_BITS), part)
 
         def tile_map(words: ir.Value | None, part: tuple[Scalar, int]) -> TileMap | None:
             if words is None:

@@ -19,7 +19,8 @@ from mlir import ir
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
 from bitmlir.dialects.faults import tile_fault
-from bitmlir.dialects.layout import TILE_BITS, ceil_div
+from bitmlir.dialects.layout import ceil_div
+from bitmlir.lowering.gpu.k_blocks import KBlocks
 from bitmlir.lowering.gpu.mma_tile import MmaTile, mma_tile_fault, mma_tiles
 from bitmlir.lowering.gpu.product import ProductProblem
 from bitmlir.lowering.gpu.resident_tile import ResidentTile, resident_fault, resident_tiles
@@ -257,6 +258,8 @@ def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
         return "groups of rows need sides as they are and no clusters"
     if problem.window is not None and (tile.swapped or tile.cluster > 1):
         return "what a window sees needs sides as they are and no clusters"
+    if tile.padded and not _padding_saves_copies(problem):
+        return "taps are padded where that takes fewer copies than the pieces that divide a pixel"
     if tile.cluster not in (1, 2, 4):
         return f"a cluster has 1, 2 or 4 blocks, not {tile.cluster}"
     if tile.cluster > 1 and (sparse or tile.swapped or tile.columns // tile.cluster % 8):
@@ -269,6 +272,12 @@ def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
     if needed > room:
         return f"{needed} bytes of shared memory are needed, but a block has {room}"
     return None
+
+
+def _padding_saves_copies(problem: ProductProblem) -> bool:
+    """Whether what a window sees comes in fewer copies with padded taps."""
+    padded, whole = KBlocks.of(problem, padded=True), KBlocks.of(problem)
+    return problem.window is not None and padded.pieces < whole.pieces
 
 
 def _split_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) -> str | None:
@@ -300,7 +309,7 @@ def _stationary_fault(problem: ProductProblem, tile: WgmmaTile, sparse: bool) ->
     place = wgmma_placement(problem, tile)
     if place.across > _MOST_COLUMNS or not place.is_persistent:
         return f"the columns' operand stays where blocks have several tiles, side by side no more than {_MOST_COLUMNS}"
-    _, blocks = stationary_blocks(problem)
+    _, blocks = stationary_blocks(problem, tile)
     if sum(len(chain.pairs) for chain in problem.chains) * blocks > _MOST_STEPS:
         return f"the columns' operand stays for products of up to {_MOST_STEPS} steps"
     return None
@@ -349,7 +358,8 @@ def _tiles(problem: ProductProblem, fewer_stages: bool) -> Iterator[Tile]:
             if band == 1 or band < 2 * ceil_div(problem.m, tile.rows):
                 yield dataclasses.replace(tile, band=band)
         return
-    for shape in itertools.chain.from_iterable(_with_splits(problem, shape) for shape in _wgmma_shapes(problem)):
+    shapes = itertools.chain.from_iterable(_with_padding(problem, shape) for shape in _wgmma_shapes(problem))
+    for shape in itertools.chain.from_iterable(_with_splits(problem, shape) for shape in shapes):
         most = _most_stages(problem, shape)
         # Few stages leave room for nothing else, as blocks have a multiprocessor each; they are there to compare with.
         counts = {most, most - 1, most // 2} if fewer_stages else {most}
@@ -387,10 +397,17 @@ def _wgmma_shapes(problem: ProductProblem) -> Iterator[WgmmaTile]:
                 yield WgmmaTile(rows, columns, 2, swapped=True, planes=planes)
 
 
+def _with_padding(problem: ProductProblem, shape: WgmmaTile) -> Iterator[WgmmaTile]:
+    """A shape, and with padded taps if that saves copies."""
+    yield shape
+    if _padding_saves_copies(problem):
+        yield dataclasses.replace(shape, padded=True)
+
+
 def _with_splits(problem: ProductProblem, shape: WgmmaTile) -> Iterator[WgmmaTile]:
     """A shape, and with K split among blocks that would have nothing to do."""
     yield shape
-    place, k_blocks = wgmma_placement(problem, shape), ceil_div(problem.k, TILE_BITS)
+    place, k_blocks = wgmma_placement(problem, shape), KBlocks.of(problem, shape.padded).count
     for split in _SPLITS:
         if place.tiles * split <= problem.target.multiprocessors and _LEAST_STEPS * split <= k_blocks:
             yield dataclasses.replace(shape, split=split)

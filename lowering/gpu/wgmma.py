@@ -16,9 +16,10 @@ Warp groups either share a tile, 64 rows each, and run the body in turns, so tha
 they alternate: each takes every other tile, and multiplies while the other runs the body. Where TMA cannot store a
 result, because of its shape or type, threads do.
 
-A stage row is 128 bytes, or 64 or 32 where K is that short, swizzled by TMA over atoms of 8 rows as wgmma's descriptors
-expect. Blocks of a cluster take tiles one below the other: they share the columns, of which each brings its part to
-all. Or they take the same tile, and parts of K (see `bitmlir.lowering.gpu.split`).
+A stage row is a block of K (see `bitmlir.lowering.gpu.k_blocks`): 128 bytes, or 64 or 32 where K is that short,
+swizzled by TMA over atoms of 8 rows as wgmma's descriptors expect. Blocks of a cluster take tiles one below the other:
+they share the columns, of which each brings its part to all. Or they take the same tile, and parts of K (see
+`bitmlir.lowering.gpu.split`).
 Source: PTX ISA, sections on wgmma.mma_async (matrix descriptor, register fragments) and cp.async.bulk.tensor.
 """
 
@@ -31,7 +32,7 @@ from dataclasses import dataclass, replace
 from mlir import ir
 from mlir.dialects import arith, llvm, nvvm
 
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS
+from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
 from bitmlir.dialects.window import Window
 from bitmlir.lowering.elements import Chain, Elements, Grid, chains_of
 from bitmlir.lowering.emit import Scalar, const, for_loop, i16, i32, if_else, if_then, select
@@ -41,6 +42,7 @@ from bitmlir.lowering.gpu.cluster import (
     meet_cluster,
     seen_by_cluster,
 )
+from bitmlir.lowering.gpu.k_blocks import KBlocks
 from bitmlir.lowering.gpu.matrices import Dealing, Place, Placement
 from bitmlir.lowering.gpu.memory import (
     SHARED,
@@ -97,13 +99,17 @@ def build_wgmma_kernel(module: ir.Block, name: str, problem: ProductProblem, til
     if arguments.count(problem.op.lhs) == 1 and problem.op.lhs == problem.op.rhs:
         arguments = (problem.op.lhs, *arguments)  # x·xᵀ: two maps over one buffer
     boxes: dict[int, Box] = {}
+    taps = problem.window.taps if problem.window is not None and tile.padded else None
+    filters = ir.MemRefType(problem.op.rhs.type).shape
+    by_tap = None if taps is None else (*filters[:-1], taps, filters[-1] // taps)
     for side in stage_sides(problem, tile):
-        if problem.window is not None and side.operand == 0:
-            boxes[0] = Box((side.row_bytes * 8 // BITS_PER_WORD, side.rows), problem.op.window)
-            continue
-        matrices = (1,) * (ir.MemRefType(arguments[side.operand].type).rank - 3)  # one of a batch
         words = side.row_bytes * 8 // BITS_PER_WORD
-        boxes[side.operand] = Box((words, side.copied, *matrices, side.planes // side.copies))
+        if problem.window is not None and side.operand == 0:
+            boxes[0] = Box((words, side.rows), problem.op.window)
+            continue
+        tap = () if taps is None else (1,)
+        matrices = (1,) * (ir.MemRefType(arguments[side.operand].type).rank - 3)  # one of a batch
+        boxes[side.operand] = Box((words, *tap, side.copied, *matrices, side.planes // side.copies), shape=by_tap)
     if (numbers := stored_in_bulk(problem, tile)) is not None:
         element = element_bytes(ir.MemRefType(numbers.type).element_type)
         boxes[arguments.index(numbers)] = Box(BulkStore.box(element))
@@ -154,6 +160,7 @@ class _Emitter:
         pointers: tuple[ir.Value, ...],
     ) -> None:
         self.problem, self.tile, self.place, self.layout = problem, tile, place, layout
+        self.blocks = KBlocks.of(problem, tile.padded)
         self.maps = pointers[:2]
         self.pointers = dict(zip(arguments, pointers, strict=True))
         self.mma: MmaInstruction = wgmma(tile.instruction_columns)
@@ -272,13 +279,13 @@ class _Emitter:
     def _steps(self, chain: Chain, tile: _OutputTile) -> Steps:
         parts = self._parts(tile)
         part = (self.rank, self.tile.split) if self.tile.split > 1 else None
-        return self.problem.steps(chain, self.pointers, parts["row"], parts["column"], part)
+        return self.problem.steps(chain, self.pointers, parts["row"], parts["column"], self.blocks.count, part)
 
     # --- producer ---
 
     def _bring_what_stays(self) -> None:
         """Bring the columns' operand of all the block's tiles: plane after plane, K block after K block."""
-        planes, blocks = stationary_blocks(self.problem)
+        planes, blocks = stationary_blocks(self.problem, self.tile)
         _, side = stage_sides(self.problem, self.tile)
         nvvm.mbarrier_arrive_expect_tx(None, self.stays, const(planes * blocks * side.copied_bytes).value)
         first = self._tile(block_index() % self.place.across)
@@ -348,7 +355,7 @@ class _Emitter:
         matrix = [place.number] if self._is_batch(side.operand) else []
         for plane in range(side.copies):
             to = start + plane * side.rows * side.row_bytes
-            places = [block * (TILE_BITS // BITS_PER_WORD), row, *matrix, planes[side.operand] + plane]
+            places = [*self._place_in_row(block), row, *matrix, planes[side.operand] + plane]
             nvvm.cp_async_bulk_tensor_shared_cluster_global(
                 seen_by_cluster(offset(self.shared, to, SHARED)),
                 self.maps[side.operand],
@@ -358,9 +365,15 @@ class _Emitter:
                 multicast_mask=blocks,
             )
 
+    def _place_in_row(self, block: Scalar) -> list[Scalar]:
+        """Where a K block begins in a row: at which word, or of a row of padded taps at which word of which tap."""
+        if not self.tile.padded:
+            return [block * self.blocks.step_words]
+        return [block % self.blocks.of_part * self.blocks.step_words, block // self.blocks.of_part]
+
     def _pieces_left(self, side: StageSide, block: Scalar) -> Scalar | int:
         """Pieces of a row that a K block has: the last one may have fewer."""
-        whole = self.problem.row_bytes // side.row_bytes
+        whole = self.blocks.pieces
         if side.pieces == 1 or whole % side.pieces == 0:
             return side.pieces
         return (const(whole) - block * side.pieces).minimum(side.pieces)
@@ -378,7 +391,8 @@ class _Emitter:
     ) -> None:
         """Bring a K block of what the window sees at places from the first on, piece by piece."""
         image, y, x = place_in_image(window, first)
-        of_pixel = self.problem.row_bytes // window.taps // side.row_bytes
+        step = self.blocks.piece_step
+        of_pixel = ceil_div(self.problem.row_bytes // window.taps, step)
         images = ir.MemRefType(self.problem.op.lhs.type).shape[1] // window.pixels
         corner = [x * window.columns.stride - window.columns.before, y * window.rows.stride - window.rows.before]
         mode = ir.Attribute.parse("#nvvm.tma_load_mode<im2col>")
@@ -386,7 +400,7 @@ class _Emitter:
             piece = block * side.pieces + number
             tap = piece // of_pixel
             r, s = tap // window.columns.taps, tap % window.columns.taps
-            places = [piece % of_pixel * (side.row_bytes * 8 // BITS_PER_WORD), *corner, plane * images + image]
+            places = [piece % of_pixel * (step * 8 // BITS_PER_WORD), *corner, plane * images + image]
             distances = [s * window.columns.dilation, r * window.rows.dilation]
 
             def copy(number: int = number, places: list[Scalar] = places, distances: list[Scalar] = distances) -> None:
@@ -548,7 +562,7 @@ class _Emitter:
         steps = self._steps(chain, tile)
         last_chain = self.tile.alternate and chain == self.chains[-1]
         address = Scalar(llvm.ptrtoint(i32(), self.shared))
-        swizzle, piece = self.problem.swizzle, self.problem.piece_bytes
+        width, piece = self.blocks.width, self.blocks.piece
 
         def step(_: Scalar, carried: list[ir.Value]) -> list[ir.Value]:
             accumulators, here, before = carried[0], Position.of(carried[1:3]), carried[3]
@@ -556,11 +570,10 @@ class _Emitter:
             start = address + here.stage * self.tile.stage_bytes
             part = const(0) if self.tile.alternate else self.group * (self.mma.m * piece)
             lhs = descriptor(start + part, piece, self.tile.rows * piece)
-            rhs = descriptor(start + self.tile.rows * BLOCK_BYTES, swizzle)
+            rhs = descriptor(start + self.tile.rows * BLOCK_BYTES, width)
             nvvm.wgmma_fence_aligned()
-            for k in range(0, min(TILE_BITS, self.problem.k), self.mma.k):
-                units = self._lhs_units(k // 8), k // 8 >> 4
-                accumulators = issue_wgmma(self.mma, accumulators, lhs + units[0], rhs + units[1])
+            for depth in self.blocks.depths():
+                accumulators = issue_wgmma(self.mma, accumulators, lhs + self._lhs_units(depth), rhs + (depth >> 4))
             nvvm.wgmma_commit_group_sync_aligned()
             wait_for_groups(1)  # the step before is done, so its stage can be filled again
             self._release(before)
@@ -599,9 +612,9 @@ class _Emitter:
 
     def _multiply_stationary(self, chain: Chain, acc: Grid | None, at: Position) -> tuple[Grid, Position]:
         """As `_multiply`, where the columns' operand stays: its place is known for every step, and so is K's end."""
-        swizzle, piece = self.problem.swizzle, self.problem.piece_bytes
+        width, piece = self.blocks.width, self.blocks.piece
         address, slots = Scalar(llvm.ptrtoint(i32(), self.shared)), self.mma.accumulator.slots
-        _, blocks = stationary_blocks(self.problem)
+        _, blocks = stationary_blocks(self.problem, self.tile)
         part = const(0) if self.tile.alternate else self.group * (self.mma.m * piece)
         accumulators = llvm.mlir_zero(accumulator_type(self.mma))
         if acc is not None:
@@ -624,12 +637,12 @@ class _Emitter:
                 )
             for (_, plane), block in itertools.product(link.pairs, range(blocks)):
                 self.ring.wait_full(at)
-                stays = self.layout.stays + (plane * blocks + block) * self.tile.columns * swizzle
+                stays = self.layout.stays + (plane * blocks + block) * self.tile.columns * width
                 lhs = descriptor(address + at.stage * self.tile.stage_bytes + part, piece, self.tile.rows * piece)
-                rhs = descriptor(address + stays, swizzle)
+                rhs = descriptor(address + stays, width)
                 nvvm.wgmma_fence_aligned()
-                for at_k in range(0, min(BLOCK_BYTES, self.problem.row_bytes - block * BLOCK_BYTES), self.mma.k // 8):
-                    accumulators = issue_wgmma(self.mma, accumulators, lhs + self._lhs_units(at_k), rhs + (at_k >> 4))
+                for depth in self.blocks.depths(block):
+                    accumulators = issue_wgmma(self.mma, accumulators, lhs + self._lhs_units(depth), rhs + (depth >> 4))
                 nvvm.wgmma_commit_group_sync_aligned()
                 if before is not None:
                     wait_for_groups(1)
@@ -640,10 +653,10 @@ class _Emitter:
         finish()
         return group_pairs(split_registers(self.mma, accumulators), slots), at
 
-    def _lhs_units(self, at_k: int) -> int:
+    def _lhs_units(self, depth: int) -> int:
         """How far the rows' operand lies in a stage from so many bytes of K on, as descriptors count: by 16 bytes."""
-        piece = self.problem.piece_bytes
-        return (at_k // piece * (self.tile.rows * piece) + at_k % piece) >> 4
+        piece = self.blocks.piece
+        return (depth // piece * (self.tile.rows * piece) + depth % piece) >> 4
 
     @property
     def _warp(self) -> Scalar:

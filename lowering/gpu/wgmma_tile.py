@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from mlir import ir
 
-from bitmlir.dialects.layout import BITS_PER_WORD, TILE_BITS, ceil_div
+from bitmlir.dialects.layout import BITS_PER_WORD, ceil_div
 from bitmlir.lowering.elements import Chain, is_zero
 from bitmlir.lowering.gpu.bulk_store import BulkStore
+from bitmlir.lowering.gpu.k_blocks import KBlocks
 from bitmlir.lowering.gpu.matrices import Placement
 from bitmlir.lowering.gpu.memory import SHARED_ALIGNMENT, element_bytes
 from bitmlir.lowering.gpu.product import BLOCK_BYTES, ProductProblem
@@ -30,6 +31,7 @@ __all__ = [
     "stackable",
     "stage_sides",
     "stationary_blocks",
+    "stationary_bytes",
     "stored_in_bulk",
     "wgmma_placement",
 ]
@@ -56,6 +58,8 @@ class WgmmaTile:
     split: blocks that share a tile, each multiplying its part of K.
     stationary: the columns' operand stays in shared memory. A block brings all of it that its tiles need before the
         first of them, and takes tiles of one column; stages have the rows' operand alone.
+    padded: of what a window sees, each tap has K blocks of its own, filled up with zeros, and comes in as many copies;
+        else taps lie one after the other, and come in the pieces that divide a pixel (see `KBlocks`).
     """
 
     rows: int
@@ -68,6 +72,7 @@ class WgmmaTile:
     planes: int = 1
     split: int = 1
     stationary: bool = False
+    padded: bool = False
 
     @property
     def blocks(self) -> int:
@@ -178,11 +183,11 @@ def stage_sides(problem: ProductProblem, tile: WgmmaTile) -> tuple[StageSide, St
     rows, columns = int(tile.swapped), int(not tile.swapped)
     part = tile.columns // tile.cluster
     copied = part if tile.cluster > 1 else min(part, sizes[columns])
-    piece = problem.piece_bytes
+    blocks = KBlocks.of(problem, tile.padded)
     height = min(tile.rows, sizes[rows]) if problem.window is None else tile.rows
     return (
-        StageSide(rows, tile.rows, height, 1, piece, problem.swizzle // piece),
-        StageSide(columns, part, copied, tile.planes, problem.swizzle),
+        StageSide(rows, tile.rows, height, 1, blocks.piece, blocks.width // blocks.piece),
+        StageSide(columns, part, copied, tile.planes, blocks.width),
     )
 
 
@@ -205,9 +210,14 @@ def cleared(problem: ProductProblem, tile: WgmmaTile) -> tuple[ir.Value, ...]:
     return () if has_rows and tile.split == 1 else problem.zeroed
 
 
-def stationary_blocks(problem: ProductProblem) -> tuple[int, int]:
+def stationary_blocks(problem: ProductProblem, tile: WgmmaTile) -> tuple[int, int]:
     """What stays in shared memory of the columns' operand: planes, and K blocks of each."""
-    return ir.MemRefType(problem.op.rhs.type).shape[0], ceil_div(problem.k, TILE_BITS)
+    return ir.MemRefType(problem.op.rhs.type).shape[0], KBlocks.of(problem, tile.padded).count
+
+
+def stationary_bytes(problem: ProductProblem, tile: WgmmaTile) -> int:
+    """Bytes of shared memory in which the columns' operand stays."""
+    return math.prod(stationary_blocks(problem, tile)) * tile.columns * KBlocks.of(problem, tile.padded).width
 
 
 @dataclass(frozen=True)
@@ -234,7 +244,7 @@ class SharedLayout:
         staging = Staging.of({axis: problem.loaded[axis] for axis in axes}, axes)
         stays = ring = tile.stages * tile.stage_bytes
         if tile.stationary:
-            ring += math.prod(stationary_blocks(problem)) * tile.columns * problem.swizzle
+            ring += stationary_bytes(problem, tile)
         nothing = ring + Ring.bytes(tile.stages)
         stays_barrier = nothing + BARRIER_BYTES
         turns = stays_barrier + BARRIER_BYTES

@@ -9,13 +9,14 @@ import pytest
 from support import assembled, by_structure
 
 from bitmlir.assembler import find_assembler, resources
+from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.grouped_spec import GroupedSpec
 from bitmlir.lowering.targets import get_target
 from bitmlir.search_spec import SearchSpec
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench.tune import Candidate, candidates
 
-Spec = MatmulSpec | GroupedSpec | SearchSpec
+Spec = MatmulSpec | GroupedSpec | SearchSpec | Conv2dSpec
 
 PRODUCTS: dict[str, Spec] = {
     "Horner's rule, scales": MatmulSpec(400, 1000, 2000, "u2", "i3", "f16", row_scale=True, column_scale=True),
@@ -25,12 +26,13 @@ PRODUCTS: dict[str, Spec] = {
     "few tiles, deep K": MatmulSpec(200, 300, 20000, "bipolar", "u2"),
     "search": SearchSpec(1024, 1 << 20, 256, "bipolar", "bipolar", count=10),
 }
-HOPPER_ONLY = ("few rows", "few tiles, deep K")  # what other kernels have no structures for
+HOPPER_ONLY = ("few rows", "few tiles, deep K", "taps, padded and not")  # what other kernels have no structures for
 OTHERS: dict[str, Spec] = {  # the same structures with more around them: of these the favourites are enough
     "batch": MatmulSpec(200, 1000, 2000, "u2", "i3", "f16", column_scale=True, batch=8),
     "groups of rows": GroupedSpec(16, 3000, 1000, 2000, "bipolar", "u2", "bit"),
     "search by another order": SearchSpec(100, 20001, 1024, "bipolar", "bipolar", count=32, score="hamming"),
     "search for one": SearchSpec(300, 70001, 1024, "bipolar", "u2"),
+    "taps, padded and not": Conv2dSpec(8, 16, 16, 640, 640, "u2", "bipolar", padding=1),
 }
 FEW_BITS: dict[str, Spec] = {  # for tiles without stages
     "few bits": MatmulSpec(100, 200, 900, "u2", "i2"),

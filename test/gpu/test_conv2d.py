@@ -89,6 +89,61 @@ def test_filters_may_stay_in_shared_memory(case: str, tile: str) -> None:
     np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
 
 
+PADDED = {
+    "pixels of 48 bytes": Conv2dSpec(3, 9, 11, 384, 40, "u2", "i2", size=(2, 3), padding=(0, 1, 1, 0)),
+    "a stride": Conv2dSpec(3, 15, 14, 320, 72, "u1", "u2", stride=2, padding=1),
+    "of 80": Conv2dSpec(1, 16, 16, 640, 130, "u2", "bipolar", padding=1),
+    "of 80, channels that do not fill them": Conv2dSpec(3, 7, 9, 601, 66, "bipolar", "bipolar", padding=1),
+    "of 96": Conv2dSpec(2, 9, 8, 700, 64, "bipolar", "ternary", "bit", padding=1),
+    "of 112": Conv2dSpec(2, 8, 9, 896, 64, "u2", "bipolar", "u2", padding=1, column_scale=True, relu=True),
+    "of 144": Conv2dSpec(2, 6, 5, 1152, 40, "bipolar", "bipolar", padding=1),
+    "of 176, far outside": Conv2dSpec(1, 7, 6, 1408, 24, "u1", "i2", size=5, padding=4, dilation=(1, 2)),
+    "of 192": Conv2dSpec(2, 5, 6, 1500, 33, "bipolar", "u2@1", stride=(1, 2), padding=1, residual="i16"),
+    "of 288": Conv2dSpec(2, 5, 6, 2300, 24, "bipolar", "bipolar", size=(3, 1)),
+    "one by one": Conv2dSpec(2, 15, 14, 640, 24, "bipolar", "bipolar", size=1, stride=2),
+}
+PADDED_TILES = [
+    "rows=64,columns=32,stages=4",
+    "rows=64,columns=64,stages=3,alternate",
+    "rows=128,columns=64,stages=2,band=4",
+    "rows=192,columns=32,stages=5",
+    "rows=64,columns=64,stages=4,split=4",
+    "rows=128,columns=32,stages=4,split=2",
+]
+
+
+@pytest.mark.parametrize("tile", PADDED_TILES)
+@pytest.mark.parametrize("case", PADDED)
+def test_taps_may_be_padded(case: str, tile: str) -> None:
+    spec = PADDED[case]
+    bundle = lower_for_gpu(spec, "sm_90a", tile=f"{tile},padded")
+    operands = random_operands(bundle.plan, seed=17)
+    (value,) = bundle.plan.results
+    result = run_on_gpu(bundle, operands.given)[value.name]
+    (expected,) = expected_results(bundle.plan, spec, operands.plain)
+    np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
+
+
+PADDED_STAYING = {
+    "pixels of 48 bytes": Conv2dSpec(40, 15, 15, 384, 64, "bipolar", "bipolar", "bit", padding=1),
+    "of 80": Conv2dSpec(40, 15, 15, 640, 64, "u2", "bipolar", "u2", padding=1, column_scale=True, relu=True),
+    "of 144, several tiles": Conv2dSpec(40, 15, 15, 1152, 40, "bipolar", "bipolar", padding=1),
+    "planes of both": Conv2dSpec(41, 29, 31, 640, 40, "u2", "i2", size=(2, 2), stride=(2, 1), residual="i16"),
+}
+
+
+@pytest.mark.parametrize("tile", ["rows=64,columns=32,stages=3,alternate", "rows=128,columns=32,stages=3"])
+@pytest.mark.parametrize("case", PADDED_STAYING)
+def test_padded_filters_may_stay_in_shared_memory(case: str, tile: str) -> None:
+    spec = PADDED_STAYING[case]
+    bundle = lower_for_gpu(spec, "sm_90a", tile=f"{tile},stationary,padded")
+    operands = random_operands(bundle.plan, seed=19)
+    (value,) = bundle.plan.results
+    result = run_on_gpu(bundle, operands.given)[value.name]
+    (expected,) = expected_results(bundle.plan, spec, operands.plain)
+    np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
+
+
 def test_device_arrays_go_in_and_come_out_as_images() -> None:
     torch = pytest.importorskip("torch")
     spec = Conv2dSpec(2, 6, 5, 40, 64, "bipolar", "bipolar", "bit", padding=1)

@@ -58,6 +58,11 @@ FAMILIES: dict[str, tuple[str, Spec, str | None]] = {
         Conv2dSpec(40, 15, 15, 64, 100, "bipolar", "bipolar", padding=1),
         "rows=128,columns=64,stages=3,stationary",
     ),
+    "wgmma-window-padded": (
+        "sm_90a",
+        Conv2dSpec(3, 9, 11, 1152, 40, "bipolar", "bipolar", "bit", padding=1, stride=2),
+        "rows=64,columns=64,stages=3,padded",
+    ),
     "mma-patches": ("sm_90", Conv2dSpec(3, 9, 11, 64, 40, "bipolar", "u2", "bit", padding=1), None),
     "wgmma-window-groups": (
         "sm_90a",

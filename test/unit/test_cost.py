@@ -316,6 +316,14 @@ LONG = MatmulSpec(20000, 64, 1152, "u2", "bipolar", "bit")
             "rows=16,columns=8,warp_rows=16,warp_columns=8",
             None,
         ),
+        (Conv2dSpec(9, 9, 9, 640, 8, "u1", "u1"), "rows=64,columns=8,stages=2,padded", None),
+        (Conv2dSpec(9, 9, 9, 512, 8, "u1", "u1"), "rows=64,columns=8,stages=2,padded", "fewer copies than the pieces"),
+        (MatmulSpec(99, 99, 640, "u1", "u1"), "rows=64,columns=8,stages=2,padded", "fewer copies than the pieces"),
+        (
+            Conv2dSpec(9, 9, 9, 640, 8, "u1", "u1"),
+            "rows=64,columns=8,stages=2,cluster=2,padded",
+            "what a window sees needs sides as they are and no clusters",
+        ),
     ],
 )
 def test_what_stays_and_what_is_gathered_has_rules(spec: Spec, text: str, fault: str | None) -> None:
@@ -333,6 +341,16 @@ def test_short_rows_against_few_columns_are_brought_once() -> None:
     estimate = CostModel(layer).estimate(choose_tile(layer))
     assert estimate.paced_by == "gathering"
     assert "clearing" not in estimate.parts
+
+
+def test_taps_are_padded_where_pixels_come_in_many_pieces() -> None:
+    for channels, is_padded in ((384, True), (512, False), (640, True), (1024, False)):
+        given = problem(Conv2dSpec(8, 16, 16, channels, 128, "u2", "bipolar", padding=1))
+        tile = choose_tile(given)
+        assert isinstance(tile, WgmmaTile)
+        assert tile.padded == is_padded
+        splits = {t.split for t in tiles(given) if isinstance(t, WgmmaTile) and t.padded}
+        assert splits == ({1, 2, 4} if is_padded else set())
 
 
 @pytest.mark.parametrize("target", GPUS)

@@ -149,6 +149,13 @@ def test_tiles_with_and_without_stages_are_selected_in_turn() -> None:
     assert staged[:8] == [False, True] * 4
 
 
+def test_tiles_with_and_without_padded_taps_are_selected_in_turn() -> None:
+    _, ranked = tune.candidates(Conv2dSpec(1, 16, 16, 640, 640, "u2", "bipolar", padding=1), HOPPER)
+    selected = tune.select(ranked, 24)
+    padded = ["padded" in candidate.tile for candidate in selected if "stages" in candidate.tile]
+    assert padded[:10] in ([False, True] * 5, [True, False] * 5)
+
+
 def test_the_fastest_tile_is_kept_with_all_timings() -> None:
     result = tuned(FakeBench())
     assert not result.is_wrong

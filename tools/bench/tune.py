@@ -87,17 +87,18 @@ def candidates(
 
 
 def select(ranked: Sequence[Candidate], top: int) -> list[Candidate]:
-    """So many to measure: for two thirds the best of each shape, kernel families in turn; then variants of these,
-    also in turn, and the best of more shapes.
+    """So many to measure: for two thirds the best of each shape, kernel families in turn, and those with padded taps;
+    then variants of these, also in turn, and the best of more shapes.
 
     The model tells shapes apart better than families, and better than the number of stages or the order of tiles.
     """
     shapes: dict[Any, list[Candidate]] = {}
     for candidate in ranked:
         shapes.setdefault(candidate.shape, []).append(candidate)
-    families: dict[bool, list[list[Candidate]]] = {}
+    families: dict[Any, list[list[Candidate]]] = {}
     for variants in shapes.values():
-        families.setdefault("stages" in variants[0].tile, []).append(variants)
+        tile = variants[0].tile
+        families.setdefault(("stages" in tile, "padded" in tile), []).append(variants)
     in_turn = [variants for group in itertools.zip_longest(*families.values()) for variants in group if variants]
     leading = in_turn[: max(1, -(-top * 2 // 3))]
     chosen = [variants[0] for variants in leading]
