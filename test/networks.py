@@ -152,6 +152,18 @@ def _strides_over_pairs() -> nn.Layer:
     return _norm(nn.Conv2d(x, _weights(10, 2, 4, 64), stride=(3, 2), padding=(1, 2, 0, 0)))
 
 
+def _large_residuals() -> nn.Layer:
+    """Real numbers past what f16 holds, stored by a product, by poolings and by an addition; then small ones again."""
+    sums = nn.Conv2d(nn.Input((9, 8, 3)), _weights(34, 3, 3, 3), padding=1)
+    large = nn.BatchNorm(sums, _RNG.choice([-60.0, 90.0], 34), *np.ones((3, 34)))
+    shortcut = nn.MaxPool2d(large, 2)
+    codes = nn.Sign(nn.BatchNorm(shortcut, *_RNG.normal(size=(3, 34)), np.ones(34)))
+    x = nn.Add(_norm(nn.Conv2d(codes, _weights(34, 3, 3, 34), padding=1)), shortcut)
+    x = nn.Add(x, nn.AvgPool2d(x, 3, 1, 1))
+    small = nn.BatchNorm(nn.AvgPool2d(x, 2), np.full(34, 1e-3), *np.zeros((2, 34)), np.ones(34))
+    return nn.Add(small, _norm(nn.Conv2d(nn.Quantise(small, 3, 9.0, signed=True), _weights(34, 1, 1, 34))))
+
+
 SMALL: dict[str, nn.Layer] = {
     "images": _images(),
     "widths": _widths(),
@@ -167,6 +179,7 @@ SMALL: dict[str, nn.Layer] = {
     "vectors with residuals": _vectors_with_residuals(),
     "reduced vectors": _reduced_vectors(),
     "flat numbers": _flat_numbers(),
+    "large residuals": _large_residuals(),
 }
 
 

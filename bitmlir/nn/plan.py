@@ -161,9 +161,9 @@ class _Maker:
         shape = group.end.shape if len(source.shape) == len(group.end.shape) else (1, 1, *group.end.shape)
         if group.coders and not group.chain and not pools:
             shape = source.shape
-        reduction = "sum" if isinstance(root, AvgPool2d) and pools else "max"
-        epilogue, _ = self._epilogue(group, shape, source.bounds, source, root if reduction == "sum" else None)
-        return Reduce(source, shape, reduction, epilogue, group.layers, **places)
+        mean = root if isinstance(root, AvgPool2d) and pools else None
+        epilogue, _ = self._epilogue(group, shape, source.bounds, source, mean)
+        return Reduce(source, shape, "sum" if mean else "max", epilogue, group.layers, **places)
 
     # --- epilogues ---
 
@@ -171,15 +171,13 @@ class _Maker:
         self,
         group: Group,
         shape: tuple[int, ...],
-        bounds: _Bounds | None,
+        bounds: _Bounds,
         source: Numbers | None,
-        mean: Layer | None = None,
+        mean: AvgPool2d | None = None,
     ) -> tuple[Epilogue, np.ndarray | None]:
         """What becomes of a product's sums, or of reduced numbers; and the channels in which codes fall with sums."""
         channels = shape[-1]
-        if source is not None and source.bounds is not None and len(source.bounds[0]) < channels:
-            zeros = np.zeros(channels - source.shape[-1], np.int64)
-            bounds = (np.append(source.bounds[0], zeros), np.append(source.bounds[1], zeros))
+        low, high = (np.pad(end, (0, channels - len(end))) for end in bounds)
         origin = _origin(source, channels)
         addends = [self._numbers(layer) for layer in group.addends]
         coder = group.coders[-1] if group.coders else None
@@ -190,9 +188,8 @@ class _Maker:
             or (coder is not None and rounds(coder))
         )
         if is_real:
-            return self._real_epilogue(group, shape, origin, addends, source, mean)
-        assert bounds is not None
-        return self._whole_epilogue(group, shape, bounds, origin, addends)
+            return self._real_epilogue(group, shape, (low, high), origin, addends, mean)
+        return self._whole_epilogue(group, shape, (low, high), origin, addends)
 
     def _require_finite(self, group: Group, terms: Sequence[Affine | Plus]) -> None:
         """Refuse what float32 does not hold."""
@@ -209,14 +206,16 @@ class _Maker:
         self,
         group: Group,
         shape: tuple[int, ...],
+        bounds: _Bounds,
         origin: np.ndarray,
         addends: list[Numbers],
-        source: Numbers | None,
-        mean: Layer | None,
+        mean: AvgPool2d | None,
     ) -> tuple[Epilogue, np.ndarray | None]:
         """Of numbers that become floats."""
         channels = shape[-1]
-        taps = mean.window.taps if isinstance(mean, AvgPool2d) else 1
+        taps = 1
+        if mean is not None:
+            taps, bounds = mean.window.taps, _window_sums(bounds, mean.window)
         terms: list[Affine | Plus] = []
         remaining = iter(addends)
         scale, bias = np.full(channels, 1 / taps), np.zeros(channels)
@@ -234,11 +233,12 @@ class _Maker:
                 scale, bias, pending = np.ones(channels), np.zeros(channels), False
         terms += affine()
         self._require_finite(group, terms)
-        if source is not None and source.bounds is not None:
-            _require_int32(group, *(taps * (end - _origin(source, len(end))) for end in source.bounds))
+        if bounds[0].dtype.kind == "i":
+            _require_int32(group, *(end - taps * origin for end in bounds))
         numbers = None
         if group.end in self.stored:
-            numbers = Numbers(shape, "f32" if group.end is self.output else "f16", group.end)
+            element, bounds = _narrowest_float(_after(terms, bounds), group.end is self.output)
+            numbers = Numbers(shape, element, group.end, bounds)
         shift = (-origin * taps).astype(np.int32) if origin.any() else None
         epilogue = Epilogue(True, shift, tuple(terms), numbers)
         if not group.coders:
@@ -257,7 +257,6 @@ class _Maker:
         """Of integers. What is stored is less its origin, by which more numbers fit in 16 bits."""
         low, high = bounds
         for numbers in addends:
-            assert numbers.bounds is not None
             low, high = low + numbers.bounds[0], high + numbers.bounds[1]
             origin = origin + _origin(numbers, shape[-1])
         _require_int32(group, low, high)
@@ -265,7 +264,7 @@ class _Maker:
         if group.end in self.stored:
             element, target = _narrowest(low, high, origin, group.end is self.output or group.end in self.whole)
             element = "i32" if group.end is self.output else element
-            numbers = Numbers(shape, element, group.end, target if target.any() else None, (low, high))
+            numbers = Numbers(shape, element, group.end, (low, high), target if target.any() else None)
         shift = target - origin
         plus = tuple(map(Plus, addends))
         epilogue = Epilogue(False, shift.astype(np.int32) if shift.any() else None, plus, numbers)
@@ -317,6 +316,38 @@ def _narrowest(low: np.ndarray, high: np.ndarray, origin: np.ndarray, is_whole: 
         if fits(at):
             return "i16", at
     return "i32", origin
+
+
+def _narrowest_float(bounds: _Bounds, is_whole: bool) -> tuple[str, _Bounds]:
+    """The type that holds numbers between these ends, and the ends as it has them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = (end.astype(np.float16).astype(np.float32) for end in bounds)
+    return ("f32", bounds) if is_whole or not np.isfinite([low, high]).all() else ("f16", (low, high))
+
+
+def _after(terms: Sequence[Affine | Plus], bounds: _Bounds) -> _Bounds:
+    """The ends of numbers in float32 once terms are applied to them; inf or NaN where numbers may be.
+
+    Rounding leaves numbers in their order: so nothing that the program computes lies outside, not even by a rounding.
+    """
+    low, high = (end.astype(np.float32) for end in bounds)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for term in terms:
+            if isinstance(term, Affine):
+                ends = [end * term.scale + term.bias for end in (low, high)]
+                low, high = np.minimum(*ends), np.maximum(*ends)
+            else:
+                low, high = (a + b.astype(np.float32) for a, b in zip((low, high), term.numbers.bounds, strict=True))
+    return low, high
+
+
+def _window_sums(bounds: _Bounds, window: Window) -> _Bounds:
+    """The ends of what a window adds up, number by number; those outside images are 0."""
+    low, high = (np.minimum(bounds[0], 0), np.maximum(bounds[1], 0)) if _has_edges(window) else bounds
+    if low.dtype.kind == "i":
+        return window.taps * low, window.taps * high
+    low, high = (np.add.accumulate(np.repeat(end[:, None], window.taps, 1), 1)[:, -1] for end in (low, high))
+    return low, high
 
 
 def _is_reduction(group: Group) -> bool:

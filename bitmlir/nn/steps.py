@@ -41,15 +41,15 @@ class Codes:
 class Numbers:
     """Plain vectors or images that a step leaves: those of a layer, integers less `origin`.
 
-    element: i16, i32, f16 or f32. origin: int64 [channels]; None for zeros. bounds: the least and the greatest number
-    of each channel, int64 [channels]; None for real numbers.
+    element: i16, i32, f16 or f32. bounds: the least and the greatest number of each channel, int64 [channels], float32
+    of real numbers. origin: int64 [channels]; None for zeros.
     """
 
     shape: tuple[int, ...]
     element: str
     layer: Layer
+    bounds: tuple[np.ndarray, np.ndarray]
     origin: np.ndarray | None = None
-    bounds: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def is_real(self) -> bool:

@@ -50,7 +50,8 @@ class RandomParameters:
         if name.endswith(".weights"):
             return rng.integers(0, 2, shape, np.int8) * 2 - 1
         if name.endswith(".weights8"):
-            return rng.integers(-127, 128, shape, np.int16)
+            # Small, as most are: so real shortcuts fit in f16, as those of trained networks do.
+            return rng.integers(-8, 9, shape, np.int16)
         if name.endswith(".scale"):
             return np.array(2.0**-6)
         if name.endswith(".gamma"):

@@ -15,7 +15,7 @@ from bitmlir.nn.fold import fold
 from bitmlir.nn.graph import layers_before
 from bitmlir.nn.layers import BatchNorm, Input, Layer, Linear, Quantise, Sign
 from bitmlir.nn.plan import program_of
-from bitmlir.nn.steps import Limits, Pool, Product, Start
+from bitmlir.nn.steps import Limits, Numbers, Pool, Product, Start
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -45,6 +45,36 @@ def test_a_network_yields_its_last_layer() -> None:
     bound = model.bind(images)
     images[:] = 255 - images
     np.testing.assert_array_equal(bound(), model.reference(images))
+
+
+def _reals(layer: Layer) -> list[Numbers]:
+    """Real numbers that are stored between steps."""
+    program = program_of(layer)
+    stored = [value for step in program.steps for value in step.results if isinstance(value, Numbers)]
+    return [numbers for numbers in stored if numbers.is_real and numbers is not program.output]
+
+
+def test_real_numbers_that_may_leave_f16_are_stored_in_f32() -> None:
+    assert [numbers.element for numbers in _reals(SMALL["large residuals"])] == ["f32"] * 4 + ["f16"]
+    model = nn.compile(SMALL["large residuals"], batch=2, target="cpu", every=True)
+    results = model(np.full((2, 9, 8, 3), 255, np.uint8))
+    wide = [result for result in results if isinstance(result, np.ndarray) and result.dtype == np.float32]
+    assert all(np.isfinite(result).all() for result in wide)
+    assert sum(np.abs(result).max() > 65504 for result in wide) == 4
+
+
+@pytest.mark.parametrize("layer", [SMALL["real residuals"], SMALL["several ways"], "resnet18-bireal"])
+def test_other_real_numbers_are_stored_in_f16(layer: Layer | str) -> None:
+    reals = _reals(zoo.network(layer, zoo.RandomParameters(0)) if isinstance(layer, str) else layer)
+    assert reals
+    assert {numbers.element for numbers in reals} == {"f16"}
+
+
+@pytest.mark.parametrize(("sum_", "element"), [(65519, "f16"), (65520, "f32")])
+def test_f16_ends_where_rounding_makes_infinity(sum_: int, element: str) -> None:
+    norm = BatchNorm(Linear(Input((1,)), np.ones((1, 1))), [1 / 255], [sum_ - 1.0], [0.0], [1.0], epsilon=0.0)  # type: ignore[arg-type]
+    (numbers,) = _reals(nn.Add(norm, norm))
+    assert numbers.element == element
 
 
 def test_what_follows_a_product_is_folded_into_it() -> None:
