@@ -103,7 +103,7 @@ class Window:
     @property
     def always_sees(self) -> bool:
         """Whether some tap lies inside the image at every place."""
-        return all(len(rows) and len(columns) for rows, columns in self.classes)
+        return all(map(len, [*self.rows.classes, *self.columns.classes]))
 
     @property
     def sees_pixels(self) -> bool:

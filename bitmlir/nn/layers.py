@@ -74,6 +74,11 @@ class Layer(ABC):
         """What it is called in messages."""
         return type(self).__name__
 
+    @property
+    def title(self) -> str:
+        """The same with its sizes, where a message is about one of a network's layers."""
+        return f"{self.name}({'×'.join(map(str, self.shape))})"
+
 
 @dataclass(frozen=True, eq=False)
 class Input(Layer):
@@ -143,6 +148,10 @@ class Linear(Layer):
         return (self.weights.shape[0],)
 
     @property
+    def title(self) -> str:
+        return f"{self.name}({self.source.shape[-1]}→{self.shape[-1]})"
+
+    @property
     def codes(self) -> None:
         return None
 
@@ -199,6 +208,10 @@ class Conv2d(Layer):
     def shape(self) -> tuple[int, ...]:
         """(height, width, filters)"""
         return (*self.window.places, self.weights.shape[0])
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}({self.source.shape[-1]}→{self.shape[-1]})"
 
     @property
     def codes(self) -> None:

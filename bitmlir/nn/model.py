@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from bitmlir import compiler
-from bitmlir.dialects.errors import InputError, ShapeError
+from bitmlir.dialects.errors import InputError, IRError, ShapeError
 from bitmlir.executable import BoundCall, Executable
 from bitmlir.nn.evaluate import evaluate
+from bitmlir.nn.faults import fault_of_layer
 from bitmlir.nn.layers import Layer
 from bitmlir.nn.plan import program_of
 from bitmlir.nn.steps import Program
@@ -27,8 +28,8 @@ def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = Fa
 
     Raises:
         InputError: a layer cannot stand where it does.
-        ShapeError: a batch below 1.
-        TargetError, IRError, CompileError: as of `bitmlir.compile`.
+        ShapeError: a batch below 1, or one that is too large for a layer, which the message names.
+        TargetError, CompileError: as of `bitmlir.compile`.
 
     Example:
         >>> from bitmlir import nn
@@ -43,7 +44,11 @@ def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = Fa
     if not output.sources:
         raise InputError(f"a network has a Linear or Conv2d at least, but this one ends in {output.name}")
     program = program_of(output)
-    executable = compiler.compile(_module_text(program, batch, every), target, cached=cached)
+    text = _module_text(program, batch, every)
+    try:
+        executable = compiler.compile(text, target, cached=cached)
+    except IRError as error:
+        raise fault_of_layer(error, program, text, batch) or error from None
     return Model(program, batch, every, _with_weights(executable, program, batch))
 
 

@@ -127,6 +127,8 @@ def _loaded(model: str | PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise InputError("reading QONNX needs the onnx package: pip install 'bitmlir[qonnx]'") from error
+    if not isinstance(model, (str, PathLike, onnx.ModelProto)):
+        raise InputError(f"a model is a path or an onnx.ModelProto, got {type(model).__name__}: give the file's path")
     name = "the model" if isinstance(model, onnx.ModelProto) else f"'{model}'"
     try:
         loaded = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
@@ -137,8 +139,6 @@ def _loaded(model: str | PathLike[str] | onnx.ModelProto) -> onnx.ModelProto:
         raise InputError(f"{name} is no ONNX file: {error}") from error
     except onnx.checker.ValidationError as error:
         raise InputError(f"{name} is not sound: {' '.join(str(error).split())}") from error
-    except TypeError as error:
-        raise InputError(f"a model is a path or an onnx.ModelProto, got {type(model).__name__}") from error
     return loaded
 
 

@@ -361,11 +361,10 @@ def _require_int32(group: Group, low: np.ndarray, high: np.ndarray) -> None:
     """Refuse sums that 32 bits do not hold."""
     least, most = int(low.min()), int(high.max())
     if least < -(2**31) or most >= 2**31:
-        names = " and ".join(dict.fromkeys(layer.name for layer in (group.root, *group.chain)))
-        raise ShapeError(
-            f"numbers of {names} of shape {group.end.shape} may lie from {least} to {most}, but must fit in int32: put "
-            f"a BatchNorm, or a Sign or Quantise, between"
-        )
+        names = " and ".join(dict.fromkeys(layer.title for layer in (group.root, *group.chain)))
+        is_product = isinstance(group.root, (Linear, Conv2d)) and not group.addends
+        advice = "take weights or codes of fewer bits" if is_product else "put a BatchNorm, Sign or Quantise between"
+        raise ShapeError(f"numbers of {names} may lie from {least} to {most}, but must fit in int32: {advice}")
 
 
 def _has_edges(window: Window) -> bool:

@@ -267,13 +267,55 @@ def test_layers_show_themselves_alone() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: _doubled(DEEP, 4), r"numbers of .*Add of shape .* must fit in int32"),
-        (lambda: nn.AvgPool2d(DEEP, 5, 1), r"numbers of AvgPool2d .* must fit in int32"),
+        (lambda: _doubled(DEEP, 4), r"numbers of .*Add\(8×8×2\) may lie .* must fit in int32: put a Batch"),
+        (lambda: nn.AvgPool2d(DEEP, 5, 1), r"numbers of AvgPool2d\(4×4×2\) may lie .* must fit in int32: put a Batch"),
+        (lambda: MANY, r"numbers of Linear\(70000→1\) may lie from 0 to 2266950000, but .* codes of fewer bits"),
+        (
+            lambda: BatchNorm(MANY, *[np.ones(1)] * 4),
+            r"numbers of Linear\(70000→1\) and BatchNorm\(1\) may lie from 0 to 2266950000, .* codes of fewer bits",
+        ),
     ],
 )
 def test_numbers_that_leave_int32_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         nn.compile(make(), 1, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("make", "batch", "target", "message"),
+    [
+        (
+            lambda: nn.Conv2d(CODES, np.ones((8, 1, 1, 4))),
+            2**23,
+            "sm_90a",
+            r"^Input\(6×6×2\), in step 1 of 3 for a batch of 8388608, is more .* at most 134217728 pixels in all, .*: "
+            r"take fewer images at once, or a smaller layer$",
+        ),
+        (lambda: nn.Conv2d(WIDE, np.ones((8, 3, 3, 70)), padding=1), 2**22, "cpu", r"^Conv2d\(70→8\), .* 8 GiB or"),
+        (
+            lambda: nn.Conv2d(WIDE, np.ones((8, 3, 3, 70)), padding=2**13),
+            1,
+            "cpu",
+            r"^Conv2d\(70→8\), in step 3 of 3 for a batch of 1, .* places in all images, .*: take a smaller layer$",
+        ),
+        (
+            lambda: nn.MaxPool2d(nn.Sign(nn.Conv2d(WIDE, np.ones((8, 1, 1, 70)))), 2**13, 1, 2**13 - 1),
+            4,
+            "sm_80",
+            r"^MaxPool2d\(8195×8195×8\), in step 4 of 4 for a batch of 4",
+        ),
+        (lambda: FLAT, 2**30, "cpu", r"^Input\(4\), in step 1 of 2 for a batch of 1073741824, .* at most 134217728"),
+        (
+            lambda: Linear(Input((70000,)), np.ones((1, 70000)), "i8"),
+            1,
+            "cpu",
+            r"^Linear\(70000→1\), in step 2 of 2 .* can leave int32: .* of at most 65793: take a smaller layer$",
+        ),
+    ],
+)
+def test_what_no_program_can_have_names_the_layer(make: Any, batch: int, target: str, message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        nn.compile(make(), batch, target, cached=False)
 
 
 def _doubled(layer: Layer, times: int) -> Layer:
@@ -308,6 +350,8 @@ def test_arrays_of_a_network_are_named_where_they_are_wrong() -> None:
             zoo.network("mnist-mlp", zoo.GivenParameters({**right, name: value}))
 
 
+MANY = Linear(Input((70000,)), np.full((1, 70000), 127), "i8")
+WIDE = Sign(nn.Conv2d(Input((4, 4, 64)), np.ones((70, 1, 1, 64))))
 DEEP = nn.Conv2d(Input((8, 8, 512)), np.full((2, 3, 3, 512), 127), "i8", padding=1)
 
 

@@ -771,12 +771,13 @@ def test_what_cannot_be_is_refused_with_its_place(name: str) -> None:
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read 'nowhere\.onnx': .*No such file"):
         nn.from_qonnx("nowhere.onnx")
-    path = tmp_path / "text.onnx"
+    path, model = tmp_path / "text.onnx", GRAPHS["vectors"].graph
     path.write_text("Hello!")
     with pytest.raises(InputError, match=r"text\.onnx' is no ONNX file"):
         nn.from_qonnx(path)
-    with pytest.raises(InputError, match=r"a model is a path or an onnx\.ModelProto, got list"):
-        nn.from_qonnx([])  # pyright: ignore[reportArgumentType]
+    for given, kind in (([], "list"), (3, "int"), (None, "NoneType"), (b"a.onnx", "bytes"), (model, "GraphProto")):
+        with pytest.raises(InputError, match=rf"a model is a path or an onnx\.ModelProto, got {kind}: give the file's"):
+            nn.from_qonnx(given)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match="the model is not sound: Nodes in a graph must be topologically sorted"):
         nn.from_qonnx(graph("y = Relu(z) z = Relu(x)"))
     path.write_bytes(GRAPHS["vectors"].SerializeToString()[:-20])
