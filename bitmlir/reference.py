@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 
 import ml_dtypes
@@ -36,14 +37,8 @@ def matmul(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         >>> matmul(np.array([[1, 2]]), np.array([[3, 4], [5, 6]]))
         array([[11, 17]])
     """
-    bound = x.shape[-1] * _magnitude(x) * _magnitude(y)
-    # Every partial sum is an integer that the float type holds, in whatever order BLAS adds.
-    for exact, digits in ((np.float32, 24), (np.float64, 53)):
-        if bound < 2**digits:
-            return (x.astype(exact) @ y.astype(exact).swapaxes(-1, -2)).astype(np.int64)
-    if bound >= 2**63:
-        raise InputError(f"products up to {bound} do not fit in int64")
-    return x.astype(np.int64) @ y.astype(np.int64).swapaxes(-1, -2)
+    exact = _exact_type(x.shape[-1], x, y)
+    return (x.astype(exact) @ y.astype(exact).swapaxes(-1, -2)).astype(np.int64)
 
 
 def grouped_matmul(x: np.ndarray, y: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -77,10 +72,11 @@ def conv2d(x: np.ndarray, y: np.ndarray, window: Window, groups: int = 1) -> np.
     if groups > 1:
         parts = zip(np.split(x, groups, axis=-1), np.split(y, groups), strict=True)
         return np.concatenate([conv2d(images, filters, window) for images, filters in parts], axis=-1)
-    total = np.zeros((x.shape[0], *window.places, y.shape[0]), np.int64)
-    for (r, s), seen in _taps(x, window, outside=0):
-        total += matmul(seen.reshape(-1, seen.shape[-1]), y[:, r, s]).reshape(total.shape)
-    return total
+    exact = _exact_type(y[0].size, x, y)
+    total = np.zeros((x.shape[0] * math.prod(window.places), y.shape[0]), exact)
+    for (r, s), seen in _taps(x.astype(exact), window, outside=0):
+        total += seen.reshape(len(total), -1) @ y[:, r, s].astype(exact).T
+    return total.astype(np.int64).reshape(x.shape[0], *window.places, y.shape[0])
 
 
 def max_pool(x: np.ndarray, window: Window) -> np.ndarray:
@@ -260,6 +256,15 @@ def _result_encoding(out: str) -> Encoding:
 def _relu(array: np.ndarray) -> np.ndarray:
     """0 for what is negative or −0; a NaN as it is."""
     return np.where(array <= 0, array.dtype.type(0), array)
+
+
+def _exact_type(terms: int, x: np.ndarray, y: np.ndarray) -> type[np.number]:
+    """The fastest type that holds every sum of so many products, in whatever order BLAS adds: floats hold integers."""
+    bound = terms * _magnitude(x) * _magnitude(y)
+    for exact, digits in ((np.float32, 24), (np.float64, 53), (np.int64, 63)):
+        if bound < 2**digits:
+            return exact
+    raise InputError(f"products up to {bound} do not fit in int64")
 
 
 def _magnitude(x: np.ndarray) -> int:

@@ -204,14 +204,13 @@ def pack(x: Any, encoding: str | Encoding, zeros: Any = None, *, name: str = "x"
     values = as_integers(values, name)
     values = values.view(np.uint8) if values.dtype == bool else values
     row_zeros = _as_zeros(zeros, encoding, shape[:-1])
-    offsets = _row_offsets(encoding, row_zeros, shape[:-1])
-    for at in np.ndindex(shape[:-2]):
-        for rows in _row_blocks(*shape[-2:]):
-            block = (*at, rows)
-            _require_values(values[block], encoding, offsets[block], name, block)
-            codes = _codes(values[block], encoding, offsets[block])
-            for i in range(encoding.bits):
-                planes[(i, *block)] = bits_to_words(codes & np.uint8(1 << i), planes.shape[-1])
+    offsets = _row_offsets(encoding, row_zeros, shape[:-1]).reshape(-1, 1)
+    flat, plane_rows = values.reshape(len(offsets), -1), planes.reshape(encoding.bits, len(offsets), -1)
+    for rows in _row_blocks(*flat.shape):
+        _require_values(flat[rows], encoding, offsets[rows], name, shape[:-1], rows.start)
+        codes = _codes(flat[rows], encoding, offsets[rows])
+        for plane, i in zip(plane_rows, range(encoding.bits), strict=True):
+            plane[rows] = bits_to_words(codes & np.uint8(1 << i), planes.shape[-1])
     return Packed(planes, _weighted_sums(planes, encoding), encoding, shape, row_zeros)
 
 
@@ -228,18 +227,17 @@ def unpack(packed: Packed) -> np.ndarray:
     if not isinstance(packed, Packed):
         raise InputError(f"unpack takes a Packed matrix, got {type(packed).__name__}: pack it first")
     encoding, planes = packed.encoding, as_numpy(packed.planes, "planes")
-    offsets = _row_offsets(encoding, packed.zeros, packed.shape[:-1])
+    offsets = _row_offsets(encoding, packed.zeros, packed.shape[:-1]).reshape(-1, 1)
     int8 = np.iinfo(np.int8)
     fits = int8.min <= encoding.minimum and encoding.maximum <= int8.max
-    values = np.empty(packed.shape, np.int8 if fits else np.int16)
-    for at in np.ndindex(packed.shape[:-2]):
-        for rows in _row_blocks(*packed.shape[-2:]):
-            block = (*at, rows)
-            total = np.zeros(values[block].shape, np.int16)
-            for plane, weight in zip(planes, encoding.weights, strict=True):
-                total += np.multiply(words_to_bits(plane[block], packed.k), weight * encoding.scale, dtype=np.int16)
-            values[block] = total + offsets[block]
-    return values
+    values = np.empty((len(offsets), packed.k), np.int8 if fits else np.int16)
+    plane_rows = planes.reshape(encoding.bits, len(offsets), -1)
+    for rows in _row_blocks(*values.shape):
+        total = np.zeros(values[rows].shape, np.int16)
+        for plane, weight in zip(plane_rows, encoding.weights, strict=True):
+            total += np.multiply(words_to_bits(plane[rows], packed.k), weight * encoding.scale, dtype=np.int16)
+        values[rows] = total + offsets[rows]
+    return values.reshape(packed.shape)
 
 
 def require_clean_padding(planes: np.ndarray, k: int, name: str = "planes") -> None:
@@ -311,9 +309,9 @@ def _codes(values: np.ndarray, encoding: Encoding, offsets: np.ndarray) -> np.nd
 
 
 def _require_values(
-    values: np.ndarray, encoding: Encoding, offsets: np.ndarray, name: str, block: tuple[Any, ...]
+    values: np.ndarray, encoding: Encoding, offsets: np.ndarray, name: str, shape: tuple[int, ...], start: int
 ) -> None:
-    """Check that every element of these rows is a value of the encoding; `block` is their place: (batch,) rows."""
+    """Check that every element of these rows is a value of the encoding; `start` is the first one's place in shape."""
     low, high = (offsets + encoding.scale * reach for reach in _reach(encoding))
     bad = (values < low) | (values > high)
     if encoding.kind == "bipolar":
@@ -327,8 +325,7 @@ def _require_values(
         fix = "bring it to an odd value in range, or use 'ternary' or i<p>, which have a zero"
     if encoding.has_row_zeros:
         held += f" in this row, whose zero point is {-offsets[row, 0]}"
-    *batch, rows = block
-    place = [*batch, rows.start + row, column]
+    place = [*map(int, np.unravel_index(start + row, shape)), column]
     raise EncodingError(
         f"{name}{place} = {values[row, column]} is not a value of '{encoding}', which holds {held}: {fix}"
     )

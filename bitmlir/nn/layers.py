@@ -523,7 +523,7 @@ class Flatten(Layer):
 
 
 def _adopt_weights(layer: Linear | Conv2d) -> None:
-    """Take weights as int64 and the encoding as one."""
+    """Take weights as int16, which holds all that an encoding has, and the encoding as one."""
     _require_layer(layer)
     encoding, weights = Encoding.parse(layer.encoding), _array(layer.weights, f"weights of {layer.name}")
     if encoding.has_row_zeros:
@@ -531,12 +531,20 @@ def _adopt_weights(layer: Linear | Conv2d) -> None:
     is_whole = weights.dtype.kind in "iub" or (weights.dtype.kind == "f" and (weights == np.rint(weights)).all())
     if not is_whole:
         raise InputError(f"weights of {layer.name} must be whole numbers: scale them in a BatchNorm instead")
-    values = range(encoding.minimum, encoding.maximum + 1, encoding.scale)
-    if not np.isin(weights, values).all():
+    if not _holds(encoding, weights):
+        values = range(encoding.minimum, encoding.maximum + 1, encoding.scale)
         stray = weights[~np.isin(weights, values)][0]
         raise EncodingError(f"weights of {layer.name} must be values of '{encoding}', but {stray} is none")
-    object.__setattr__(layer, "weights", weights.astype(np.int64))
+    object.__setattr__(layer, "weights", weights.astype(np.int16))
     object.__setattr__(layer, "encoding", encoding)
+
+
+def _holds(encoding: Encoding, whole: np.ndarray) -> bool:
+    """Whether all of these whole numbers are values of an encoding."""
+    if whole.size and not encoding.minimum <= whole.min() <= whole.max() <= encoding.maximum:
+        return False
+    steps = whole.astype(np.int16) - encoding.minimum
+    return encoding.scale == 1 or not (steps & (encoding.scale - 1)).any()
 
 
 def _require_layer(layer: Layer) -> None:

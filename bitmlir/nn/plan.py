@@ -136,7 +136,7 @@ class _Maker:
             and epilogue.numbers is None
             and not epilogue.terms
         ):
-            weights = weights * np.where(falls, -1, 1).reshape(-1, *[1] * (weights.ndim - 1))
+            weights = weights * np.where(falls, -1, 1).astype(weights.dtype).reshape(-1, *[1] * (weights.ndim - 1))
             epilogue = replace(epilogue, coding=_unsigned(epilogue.coding))
         product = Product(source, shape, pack(weights, encoding), epilogue, group.layers, **steps)
         if self._sees_patches(layer) and isinstance(start := before[-1], Start) and start.codes is source:
@@ -375,8 +375,12 @@ def _has_edges(window: Window) -> bool:
 def _sum_bounds(weights: np.ndarray, codes: Encoding, has_edges: bool) -> _Bounds:
     """The least and the greatest sum of each filter; at an image's edges some of its weights see nothing."""
     flat = weights.reshape(len(weights), -1)
-    ends = [flat * codes.minimum, flat * codes.maximum, *([np.zeros_like(flat)] if has_edges else [])]
-    return np.minimum.reduce(ends).sum(1), np.maximum.reduce(ends).sum(1)
+    above = np.maximum(flat, 0).sum(1, dtype=np.int64)
+    below = flat.sum(1, dtype=np.int64) - above
+    least, most = codes.minimum, codes.maximum
+    if has_edges:
+        least, most = min(least, 0), max(most, 0)
+    return least * above + most * below, most * above + least * below
 
 
 def _limits(folded: Thresholds, last: Layer, dtype: type) -> Limits:
