@@ -164,6 +164,23 @@ def _large_residuals() -> nn.Layer:
     return nn.Add(small, _norm(nn.Conv2d(nn.Quantise(small, 3, 9.0, signed=True), _weights(34, 1, 1, 34))))
 
 
+def _normalised_images() -> nn.Layer:
+    """Floats in, of an odd number of channels, into patches and with a second layer that takes them."""
+    start = nn.Input((11, 9, 3), mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+    return nn.Linear(nn.Flatten(nn.Sign(_norm(nn.Conv2d(start, _weights(36, 5, 5, 3), padding=2)))), _weights(7, 3564))
+
+
+def _normalised_pixels() -> nn.Layer:
+    """Floats of many channels, which are packed as they are."""
+    return nn.Conv2d(nn.Input((5, 6, 70), mean=0.1, std=_RNG.uniform(0.5, 2, 70)), _weights(9, 3, 3, 70))
+
+
+def _normalised_vectors() -> nn.Layer:
+    """Images of floats that are flat, whose means are those of channels."""
+    start = nn.Flatten(nn.Input((6, 7, 3), mean=[0.5, 0.25, 0.1], std=[1, 0.3, 0.2]))
+    return nn.Linear(nn.Sign(_norm(nn.Linear(start, _weights(40, 126)))), _weights(5, 40))
+
+
 SMALL: dict[str, nn.Layer] = {
     "images": _images(),
     "widths": _widths(),
@@ -180,13 +197,22 @@ SMALL: dict[str, nn.Layer] = {
     "reduced vectors": _reduced_vectors(),
     "flat numbers": _flat_numbers(),
     "large residuals": _large_residuals(),
+    "normalised images": _normalised_images(),
+    "normalised pixels": _normalised_pixels(),
+    "normalised vectors": _normalised_vectors(),
 }
 
 
 def random_images(model: nn.Model, seed: int = 5) -> np.ndarray:
-    """A batch of inputs."""
+    """A batch of inputs; of normalised ones some are no pixels' numbers, far away or NaN."""
     shape = (model.batch, *model.program.input.shape)
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    rng = np.random.default_rng(seed)
+    images = model.program.input.normalised(rng.integers(0, 256, shape, dtype=np.uint8))
+    if model.program.input.is_normalised:
+        stray = np.array([np.nan, np.inf, -np.inf, 1e30, -0.0, 0.5 / 255], np.float32)
+        images = np.where(rng.random(shape) < 0.2, rng.choice(stray, shape), images)
+        images += rng.normal(0, 0.01, shape).astype(np.float32)
+    return images
 
 
 def equal(results: Any, expected: Any) -> None:

@@ -56,6 +56,16 @@ def _as_numbers(_context: click.Context, parameter: click.Parameter, text: str |
     return tuple(map(int, parts))
 
 
+def _as_means(
+    _context: click.Context, _parameter: click.Parameter, texts: tuple[str, str] | None
+) -> tuple[list[float], ...] | None:
+    """Two texts such as 0.5 or 0.485,0.456,0.406 as numbers."""
+    try:
+        return texts and tuple([float(number) for number in text.split(",")] for text in texts)
+    except ValueError:
+        raise click.BadParameter(f"expected numbers such as 0.485,0.456,0.406, got '{' '.join(texts or ())}'") from None
+
+
 _numbers = functools.partial(click.option, callback=_as_numbers)
 _size = functools.partial(click.option, type=click.IntRange(min=1), metavar="SIZE")
 _count = functools.partial(click.option, metavar="N", show_default=True)
@@ -99,6 +109,10 @@ _switch = functools.partial(click.option, is_flag=True)
 @click.option("--qonnx", metavar="FILE", help="network: the one of a QONNX file, in the place of NAME and its weights.")
 @_size("--batch", help="network: images at once.")
 @click.option("--bits", type=click.IntRange(min=1), metavar="N", help="network: of activations; 1 if not given.")
+@click.option(
+    "--normalised", nargs=2, callback=_as_means, metavar="MEAN STD",
+    help="network: images are float32, (pixel/255 − mean)/std; a number each, or one a channel with commas.",
+)  # fmt: skip
 @click.option(
     "--target", default="auto", metavar="NAME", callback=as_target, help="See --list-targets; or auto, what is here."
 )
@@ -270,7 +284,7 @@ _COMMON = ("out", "column_scale", "bias", "residual", "relu")
 _OPTIONAL = {
     PRODUCT: (*_COMMON, "row_scale", "lhs_tiles", "rhs_tiles"),
     CONVOLUTION: (*_COMMON, "stride", "padding", "dilation", "groups"),
-    NETWORK: ("weights", "random", "qonnx", "bits"),
+    NETWORK: ("weights", "random", "qonnx", "bits", "normalised"),
 }
 _COUNTS = (
     ("images", (4,), 1),
@@ -302,7 +316,8 @@ def _check_network(name: str | None, given: dict[str, Any], tile: str | None, ha
         raise click.UsageError(f"--tile: not for '{NETWORK}', whose products differ")
     if "qonnx" in given:
         if name is not None or len(given) > 2:
-            raise click.UsageError(f"--qonnx: the file has the whole '{NETWORK}'; leave out its name, weights and bits")
+            others = "name, weights, bits and normalised"
+            raise click.UsageError(f"--qonnx: the file has the whole '{NETWORK}'; leave out its {others}")
     elif name is None:
         raise click.UsageError(f"'{NETWORK}' needs a name, such as vgg16, or --qonnx")
     elif ("weights" in given) == ("random" in given):

@@ -20,9 +20,17 @@ _MOST_CHECKED = 8  # images: plain numpy takes seconds for one of VGG16's
 
 
 def layer_of(
-    name: str | None, *, weights: str | None = None, random: int | None = None, qonnx: str | None = None, bits: int = 1
+    name: str | None,
+    *,
+    weights: str | None = None,
+    random: int | None = None,
+    qonnx: str | None = None,
+    bits: int = 1,
+    normalised: tuple[list[float], list[float]] = ([], []),
 ) -> nn.Layer:
     """The network of a QONNX file; or one of `zoo.NETWORKS`, with weights from a file or random ones of that seed.
+
+    normalised: the mean and the std by which images are, if they are.
 
     Raises:
         InputError, ShapeError, EncodingError: an unknown name, files that cannot be read, arrays that do not fit.
@@ -34,7 +42,8 @@ def layer_of(
     if qonnx is not None:
         return nn.from_qonnx(qonnx)
     parameters = zoo.RandomParameters(random or 0) if weights is None else nn.load_weights(weights)
-    return zoo.network(name or "", parameters, bits)
+    mean, std = (numbers[0] if len(numbers) == 1 else numbers or None for numbers in normalised)
+    return zoo.network(name or "", parameters, bits, mean=mean, std=std)
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,8 @@ class NetworkTrial:
     def start(cls, model: nn.Model, seed: int) -> NetworkTrial:
         """Make the images, load the program on its device and bring them there."""
         (argument,) = model.executable.plan.arguments
-        images = np.random.default_rng(seed).integers(0, 256, argument.shape, dtype=np.uint8)
+        pixels = np.random.default_rng(seed).integers(0, 256, argument.shape, dtype=np.uint8)
+        images = model.program.input.normalised(pixels)
         return cls(model, images, model.bind(images))
 
     def check(self) -> int:

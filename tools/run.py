@@ -48,8 +48,9 @@ def command() -> None:
 def run(bundle: str, images: str, top: int, labels: str | None, as_json: bool) -> int:
     """Classify images with a network.
 
-    BUNDLE is what `bitmlir-codegen network` or `nn.Model.save` wrote. The images are an array of uint8, [number,
-    height, width, channels]; there may be any number of them. For each the best classes are printed with their scores:
+    BUNDLE is what `bitmlir-codegen network` or `nn.Model.save` wrote. The images are an array of uint8, or of float32
+    for a network of normalised images, [number, height, width, channels]; there may be any number of them. For each the
+    best classes are printed with their scores:
 
     \b
         bitmlir run vgg16.bitmlir photographs.npy --top 5 --labels imagenet.txt
@@ -70,8 +71,10 @@ def classify(network: Executable, images: np.ndarray) -> Iterator[np.ndarray]:
     """The scores of each image, batch by batch; where images do not fill the last one, it has others beside them."""
     import numpy as np
 
+    from bitmlir.runtime.dtypes import numpy_dtype
+
     (argument,) = network.plan.arguments
-    batch = np.zeros(argument.shape, np.uint8)
+    batch = np.zeros(argument.shape, numpy_dtype(argument.dtype or ""))
     on_device = None
     if network.target != "cpu":
         from bitmlir.runtime.driver import DeviceArray
@@ -96,7 +99,7 @@ def _classes(network: Executable, path: str) -> int:
         InputError: the program is something else.
     """
     arguments, results = network.plan.arguments, network.plan.results
-    are_images = len(arguments) == 1 and (arguments[0].kind, arguments[0].dtype) == ("array", "u8")
+    are_images = len(arguments) == 1 and arguments[0].kind == "array" and arguments[0].dtype in ("u8", "f32")
     if are_images and len(results) == 1 and results[0].kind == "array":
         batch, *places, classes = results[0].shape
         if batch == arguments[0].shape[0] and math.prod(places) == 1:
@@ -110,15 +113,19 @@ def _images(network: Executable, path: str) -> np.ndarray:
     """The images of a file, which need not fit into memory."""
     import numpy as np
 
+    from bitmlir.runtime.dtypes import numpy_dtype
+
     try:
         images = np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from None
     except Exception:  # of several kinds on other files
         raise InputError(f"'{path}' is no whole .npy file of numbers, as numpy.save writes them") from None
-    if images.dtype != np.uint8:
-        raise InputError(f"'{path}' must hold images of uint8, got {images.dtype}: convert them")
-    shape = network.plan.arguments[0].shape[1:]
+    (argument,) = network.plan.arguments
+    if images.dtype != (expected := numpy_dtype(argument.dtype or "")):
+        fix = "convert them" if expected == np.uint8 else "normalise them as the network's training did"
+        raise InputError(f"'{path}' must hold images of {expected}, got {images.dtype}: {fix}")
+    shape = argument.shape[1:]
     if images.shape[1:] != shape or images.ndim != len(shape) + 1:
         raise ShapeError(
             f"'{path}' must hold images of shape (number, {', '.join(map(str, shape))}), got {images.shape}"

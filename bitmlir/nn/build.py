@@ -40,10 +40,11 @@ def results_of(program: Program, every: bool = False) -> dict[str, Codes | Numbe
     return {f"{OUTPUT}{number}": value for number, value in enumerate(left, start=1)}
 
 
-def constants_of(steps: Sequence[Step]) -> dict[str, Any]:
+def constants_of(program: Program) -> dict[str, Any]:
     """The arguments of the module beside the input, by name: what products multiply with, and what epilogues read."""
-    constants: dict[str, Any] = {}
-    for number, step in enumerate(steps):
+    pixels = program.pixels
+    constants: dict[str, Any] = {} if pixels is None else {"mean": pixels.mean, "std": pixels.std}
+    for number, step in enumerate(program.steps):
         if isinstance(step, Product):
             constants[f"weights{number}"] = step.weights
         if isinstance(step, (Product, Reduce)):
@@ -71,16 +72,17 @@ def network_module(program: Program, batch: int, every: bool = False) -> ir.Modu
     """
     start = program.steps[0]
     assert isinstance(start, Start)
-    arguments = {INPUT: _plain([batch, *start.source], "i8")}
-    arguments |= {name: _argument_type(value) for name, value in constants_of(program.steps).items()}
+    arguments = {INPUT: _plain([batch, *start.source], "i8" if program.pixels is None else "f32")}
+    arguments |= {name: _argument_type(value) for name, value in constants_of(program).items()}
     results = results_of(program, every)
 
     def body(values: Values) -> list[ir.Value]:
         made: dict[Codes | Numbers, ir.Value] = {}
+        images = values[INPUT] if program.pixels is None else _bytes(values[INPUT], values)
         for number, step in enumerate(program.steps):
             own = {n: values[f"{n}{number}"] for n in _own_names(step)}
             types = [_type(result, batch) for result in step.results]
-            emitted = _emit(step, values[INPUT], made, own, types)
+            emitted = _emit(step, images, made, own, types)
             made |= dict(zip(step.results, emitted, strict=True))
         return [made[result] for result in results.values()]
 
@@ -105,6 +107,28 @@ def _type(value: Codes | Numbers, batch: int) -> ir.Type:
 
 def _plain(shape: list[int], element: str) -> ir.Type:
     return ir.RankedTensorType.get(shape, ir.Type.parse(element))
+
+
+def _bytes(images: ir.Value, constants: Values) -> ir.Value:
+    """The pixels of images that are normalised: an operation that sees each number by itself."""
+    window = {"size": [1, 1], "stride": [1, 1], "padding": [0, 0, 0, 0]}
+    types = [_plain(list(ir.ShapedType(images.type).shape), "i8")]
+    op = bit.ReduceWindowOp(source=images, reduction=ir.StringAttr.get("max"), results=types, **window)
+    with ir.InsertionPoint(op.epilogue):
+        x, *places = op.epilogue.arguments
+        x = arith.mulf(x, bit.extract(constants["std"], places[-1]))
+        x = arith.addf(x, bit.extract(constants["mean"], places[-1]))
+        x = arith.mulf(x, arith.constant(ir.F32Type.get(), 255.0))
+        gpu.YieldOp([arith.trunci(ir.IntegerType.get_signless(8), _nearest(x, 0, 255))])
+    return op.result
+
+
+def _nearest(x: ir.Value, least: int, most: int) -> ir.Value:
+    """The whole number nearest to x, from the least to the most, in 32 bits; NaN becomes the least."""
+    low, high = (arith.constant(ir.F32Type.get(), float(end)) for end in (least, most))
+    x = math.roundeven(arith.minnumf(arith.maxnumf(x, low), high))
+    x = arith.minnumf(arith.maxnumf(x, low), high)  # as arith.fptosi asks for
+    return arith.fptosi(ir.IntegerType.get_signless(32), x)
 
 
 def _emit(
@@ -215,14 +239,9 @@ class _Element:
         """A code by rounding."""
         codes, f32 = self.epilogue.codes, ir.F32Type.get()
         assert codes is not None
-        low, high = (arith.constant(f32, float(end)) for end in coding.ends)
         if coding.scale != 1.0:
             x = arith.divf(x, arith.constant(f32, coding.scale))
-        x = math.roundeven(arith.minnumf(arith.maxnumf(x, low), high))
-        x = arith.minnumf(arith.maxnumf(x, low), high)  # as arith.fptosi asks for
-        return arith.trunci(
-            ir.IntegerType.get_signless(codes.encoding.bits), arith.fptosi(ir.IntegerType.get_signless(32), x)
-        )
+        return arith.trunci(ir.IntegerType.get_signless(codes.encoding.bits), _nearest(x, *coding.ends))
 
 
 def _narrowed(x: ir.Value, element: ir.Type) -> tuple[list[ir.Value], ir.Value]:

@@ -18,12 +18,13 @@ def fault_of_layer(error: IRError, program: Program, text: str, batch: int) -> S
     found = next(filter(None, map(_FAULT.search, error.diagnostics)), None)
     if found is None:
         return None
+    layers = [*([] if program.pixels is None else [program.input]), *(step.layers[0] for step in program.steps)]
     number = sum(_STEP.match(line) is not None for line in text.splitlines()[: int(found["line"])])
-    if not 1 <= number <= len(program.steps):
+    if not 1 <= number <= len(layers):
         return None
-    layer = program.steps[number - 1].layers[0]
+    layer = layers[number - 1]
     advice = "take fewer images at once, or a smaller layer" if batch > 1 else "take a smaller layer"
     return ShapeError(
-        f"{layer.title}, in step {number} of {len(program.steps)} for a batch of {batch}, is more than a program can "
+        f"{layer.title}, in step {number} of {len(layers)} for a batch of {batch}, is more than a program can "
         f"have: {found['fault']}: {advice}"
     )

@@ -82,24 +82,51 @@ class Layer(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Input(Layer):
-    """Images or vectors of numbers from 0 to 255.
+    """Images or vectors of pixels, numbers from 0 to 255: as uint8, or as float32 that a training has normalised.
 
-    sizes: (height, width, channels), or (features,).
+    sizes: (height, width, channels), or (features,). mean, std: given both, the network takes float32 instead of uint8,
+    (pixel/255 − mean)/std, as torchvision's ToTensor and Normalize make it; one number for all, or one a channel.
 
     Raises:
-        ShapeError: another number of sizes, or a size below 1.
+        ShapeError: another number of sizes, or a size below 1; mean or std of another shape.
+        InputError: one of mean and std alone, or numbers that are not finite, or of std not positive, in float32.
 
     Example:
         >>> Input((28, 28, 1)).shape
         (28, 28, 1)
+        >>> Input((3,), mean=0.5, std=0.25).apply(np.array([[-2, 0, 2.1]], np.float32))
+        array([[  0, 128, 255]])
     """
 
     sizes: tuple[int, ...]
+    mean: Any = field(default=None, kw_only=True, repr=False)
+    std: Any = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", whole_sizes(self.sizes))
         if len(self.sizes) not in (1, 3) or min(self.sizes) < 1:
             raise ShapeError(f"an input has the shape (height, width, channels) or (features,), got {self.sizes}")
+        if (self.mean is None) != (self.std is None):
+            raise InputError("an input that is normalised has a mean and a std: give both, or none for uint8")
+        if self.is_normalised:
+            for name in ("mean", "std"):
+                object.__setattr__(self, name, _per_channel(getattr(self, name), f"{name} of Input", self.sizes[-1]))
+            if not (self.std > 0).all():
+                raise InputError(f"the std of Input must be positive, got {self.std.min():g}")
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether it takes float32."""
+        return self.mean is not None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of what it takes."""
+        return np.dtype(np.float32 if self.is_normalised else np.uint8)
+
+    def normalised(self, pixels: np.ndarray) -> np.ndarray:
+        """What it takes for these pixels, uint8: themselves, or (pixel/255 − mean)/std."""
+        return ((pixels / np.float32(255) - self.mean) / self.std).astype(np.float32) if self.is_normalised else pixels
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,12 +139,16 @@ class Input(Layer):
 
     def apply(self, *x: np.ndarray) -> np.ndarray:
         (images,) = x
-        if images.dtype != np.uint8:
-            raise InputError(f"the input must be of type uint8, got {images.dtype}: convert it")
+        if images.dtype != self.dtype:
+            raise InputError(f"the input must be of type {self.dtype}, got {images.dtype}: convert it")
         if images.shape[1:] != self.shape:
             expected = f"(batch, {', '.join(map(str, self.shape))})"
             raise ShapeError(f"the input must have the shape {expected}, got {images.shape}")
-        return images.astype(np.int64)
+        if not self.is_normalised:
+            return images.astype(np.int64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            pixels = (images * self.std + self.mean) * np.float32(255)
+        return np.rint(np.fmin(np.fmax(pixels, np.float32(0)), np.float32(255))).astype(np.int64)  # NaN becomes 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -619,6 +650,17 @@ def _array(values: Any, what: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise InputError(f"{what} must be an array of numbers, got {type(values).__name__} of {array.dtype}")
     return array
+
+
+def _per_channel(values: Any, what: str, channels: int) -> np.ndarray:
+    """Numbers as float32, one a channel."""
+    with np.errstate(over="ignore"):
+        array = _array(values, what).astype(np.float32)
+    if array.shape not in ((), (channels,)):
+        raise ShapeError(f"{what} must be one number, or have the shape ({channels},), got {array.shape}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{what} must be finite in float32")
+    return np.broadcast_to(array, channels)
 
 
 def _first_bad(values: np.ndarray) -> int:

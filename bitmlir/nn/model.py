@@ -53,12 +53,13 @@ def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = Fa
 
 
 def _with_weights(executable: Executable, program: Program, batch: int) -> Executable:
-    """The program with its weights and thresholds as constants, whose argument are images of uint8 as the network has
-    them: it knows integers with a sign alone, and pixels as rows."""
+    """The program with its weights and thresholds as constants, whose argument are images as the network has them: it
+    knows bytes with a sign alone, and pixels as rows."""
     from bitmlir.nn.build import INPUT, constants_of
 
-    held = executable.with_constants(**constants_of(program.steps)).bundle
-    plan = held.plan.seeing(INPUT, "u8", (batch, *program.input.sizes))
+    held = executable.with_constants(**constants_of(program)).bundle
+    dtype = "f32" if program.input.is_normalised else "u8"
+    plan = held.plan.seeing(INPUT, dtype, (batch, *program.input.sizes))
     return Executable(replace(held, plan=plan))
 
 
@@ -89,7 +90,7 @@ class Model:
     def __call__(self, images: Any) -> Any:
         """The last layer for a batch of inputs, or a tuple of what every step leaves, if there are several.
 
-        Uint8 arrays of numpy, torch or CuPy go in, on the host or the GPU.
+        Arrays of numpy, torch or CuPy go in, on the host or the GPU: of uint8, or float32 if the input is normalised.
 
         Numbers are int32, or float32 after a batch norm; codes are `Packed`. What has no places has one: images of
         1 × 1 come of layers that follow a Flatten.
@@ -102,7 +103,7 @@ class Model:
     def bind(self, images: Any) -> BoundCall:
         """The network on inputs that stay in their place, to run again and again; `graph()` makes it one CUDA graph."""
         self._require_shape(images)
-        _require_bytes(images)
+        self._require_type(images)
         return self.executable.bind(images=images)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -132,6 +133,15 @@ class Model:
         if tuple(getattr(images, "shape", ())) != expected:
             raise ShapeError(f"inputs must have the shape {expected}, got {getattr(images, 'shape', 'no array')}")
 
+    def _require_type(self, images: Any) -> None:
+        """Check the type of inputs: others could be converted, but hardly mean the same."""
+        expected = str(self.program.input.dtype)
+        dtype = str(getattr(images, "dtype", type(images).__name__)).removeprefix("torch.")
+        if dtype != expected:
+            is_float = self.program.input.is_normalised
+            other = "" if is_float else ", or give Input the mean and std by which they are normalised"
+            raise InputError(f"inputs must be of type {expected}, got {dtype}: convert them{other}")
+
     def reference(self, images: np.ndarray) -> np.ndarray | tuple[np.ndarray, ...]:
         """What the network yields, by its layers in plain numpy: integers, and real numbers as the program rounds them.
 
@@ -144,10 +154,3 @@ class Model:
         left = evaluate(self.program, images)
         first, *others = (left[value] for value in results_of(self.program, self.every).values())
         return (first, *others) if others else first
-
-
-def _require_bytes(images: Any) -> None:
-    """Check that inputs are of uint8: others could be converted, but hardly mean the same."""
-    dtype = str(getattr(images, "dtype", type(images).__name__)).removeprefix("torch.")
-    if dtype != "uint8":
-        raise InputError(f"inputs must be of type uint8, got {dtype}: convert them")

@@ -32,6 +32,7 @@ from bitmlir.nn.steps import (
     Epilogue,
     Limits,
     Numbers,
+    Pixels,
     Plus,
     Pool,
     Product,
@@ -60,7 +61,7 @@ def program_of(output: Layer) -> Program:
     for group in groups:
         steps.append(maker.step(group, steps))
     result = next(value for step in steps for value in step.results if value.layer is output)
-    return Program(tuple(steps), result, maker.input)
+    return Program(tuple(steps), result, maker.input, _pixels(maker.input, steps[0]))
 
 
 class _Maker:
@@ -76,8 +77,9 @@ class _Maker:
         # What is averaged over places outside images must be stored as it is.
         means = [g.root for g in groups if g.is_own and isinstance(g.root, AvgPool2d)]
         self.whole = {mean.source for mean in means if _has_edges(mean.window)}
-        # What is reduced has places: vectors have one.
-        self.has_places = any(len(group.root.shape) == 1 for group in groups if _is_reduction(group))
+        # What is reduced has places, and so do floats that become pixels: vectors have one.
+        reduces_vectors = any(len(group.root.shape) == 1 for group in groups if _is_reduction(group))
+        self.has_places = reduces_vectors or self.input.is_normalised
         self.left: dict[Layer, Codes | Numbers] = {}
 
     def step(self, group: Group, before: list[Step]) -> Step:
@@ -396,6 +398,15 @@ def _unsigned(coding: Limits | Rounding | None) -> Limits:
     """The same limits for numbers that were turned already."""
     assert isinstance(coding, Limits)
     return replace(coding, signs=None)
+
+
+def _pixels(layer: Input, start: Step) -> Pixels | None:
+    """What makes bytes for the start of an input that is normalised."""
+    assert isinstance(start, Start)
+    if not layer.is_normalised:
+        return None
+    channels = start.source[-1]  # of images that are flat, all of their numbers
+    return Pixels(start.source, *(np.resize(values, channels) for values in (layer.mean, layer.std)))
 
 
 def _through_window(start: Start, layer: Conv2d, product: Product) -> tuple[Start, Product]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -299,10 +299,10 @@ def parameter_shapes(name: str, bits: int = 1) -> dict[str, tuple[int, ...]]:
     return listed.shapes
 
 
-def network(name: str, parameters: Parameters, bits: int = 1) -> Layer:
+def network(name: str, parameters: Parameters, bits: int = 1, *, mean: Any = None, std: Any = None) -> Layer:
     """The last layer of a network: its logits.
 
-    bits: of activations: ±1, or numbers from 0 to 2^bits − 1.
+    bits: of activations: ±1, or numbers from 0 to 2^bits − 1. mean, std: if images come normalised (see `Input`).
 
     Raises:
         InputError: an unknown name, bits that `Quantise` does not have, or an array that is missing.
@@ -315,7 +315,7 @@ def network(name: str, parameters: Parameters, bits: int = 1) -> Layer:
     if name not in NETWORKS:
         raise InputError(f"unknown network {name!r}: expected one of {', '.join(NETWORKS)}")
     shape, make = NETWORKS[name]
-    start: Layer = Input(shape)
+    start: Layer = Input(shape, mean=mean, std=std)
     if name == "mnist-mlp":
         start = Flatten(start)
     maker = _Maker(start, parameters, bits)

@@ -233,10 +233,11 @@ def test_a_saved_network_is_the_network(name: str, tmp_path: Path) -> None:
     model.save(tmp_path / "net.bitmlir")
     network, images = bitmlir.load(tmp_path / "net.bitmlir"), random_images(model)
     (argument,) = network.plan.arguments
-    assert (argument.name, argument.dtype, argument.shape) == ("images", "u8", images.shape)
+    dtype = "f32" if model.program.input.is_normalised else "u8"
+    assert (argument.name, argument.dtype, argument.shape) == ("images", dtype, images.shape)
     equal(network(images), model.reference(images))
     bound = network.bind(images)
-    images[:] = 255 - images
+    images[:] = random_images(model, seed=6)
     equal(bound(), model.reference(images))
 
 

@@ -216,12 +216,44 @@ def test_what_cannot_be_is_refused(make: Any, error: type[Exception], message: s
         nn.compile(layer, 1, "cpu") if isinstance(layer := make(), Layer) else None
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.1307, 0.485, -3.0])
+@pytest.mark.parametrize("std", [1.0, 0.3081, 0.225, 1 / 255, 40.0])
+def test_normalised_pixels_come_back(mean: float, std: float) -> None:
+    start = Input((256,), mean=mean, std=std)
+    pixels = np.arange(256, dtype=np.uint8)[None]
+    as_torchvision = ((pixels.astype(np.float32) / 255) - np.float32(mean)) / np.float32(std)
+    np.testing.assert_array_equal(start.normalised(pixels), as_torchvision)
+    np.testing.assert_array_equal(start.apply(as_torchvision), pixels)
+    np.testing.assert_array_equal(Input((256,)).normalised(pixels), pixels)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"mean": 0.5}, InputError, "has a mean and a std: give both"),
+        ({"std": 0.5}, InputError, "has a mean and a std: give both"),
+        ({"mean": [0.5, 0.5], "std": 1}, ShapeError, r"mean of Input must be one number, or have the shape \(3,\)"),
+        ({"mean": 0, "std": [1, 1, 0]}, InputError, "the std of Input must be positive, got 0"),
+        ({"mean": 0, "std": 1e-60}, InputError, "the std of Input must be positive, got 0"),
+        ({"mean": np.nan, "std": 1}, InputError, "mean of Input must be finite in float32"),
+        ({"mean": "a", "std": 1}, InputError, "mean of Input must be an array of numbers"),
+    ],
+)
+def test_means_that_cannot_be_are_refused(given: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Input((5, 4, 3), **given)
+
+
 def test_images_that_do_not_fit_are_refused() -> None:
     model = nn.compile(FLAT, 2, "cpu")
     with pytest.raises(ShapeError, match=r"inputs must have the shape \(2, 4\), got \(3, 4\)"):
         model(np.zeros((3, 4), np.uint8))
-    with pytest.raises(InputError, match="inputs must be of type uint8, got float32: convert them"):
+    with pytest.raises(InputError, match="must be of type uint8, got float32: convert them, or give Input the mean"):
         model(np.zeros((2, 4), np.float32))
+    normalised = nn.compile(Linear(Input((4,), mean=0, std=1), np.ones((5, 4))), 2, "cpu")
+    for dtype in (np.uint8, np.float64, np.float16):
+        with pytest.raises(InputError, match=f"must be of type float32, got {np.dtype(dtype)}: convert them"):
+            normalised(np.zeros((2, 4), dtype))
     with pytest.raises(ShapeError, match="got no array"):
         model([[1, 2, 3, 4]] * 2)
     with pytest.raises(InputError, match="the input must be of type uint8, got int64"):

@@ -105,6 +105,21 @@ def test_images_of_vectors_without_places(tmp_path: Path, capfd: Capture) -> Non
     assert [row["classes"][0]["score"] for row in json.loads(capfd.readouterr().out)] == sums.max(axis=1).tolist()
 
 
+def test_normalised_images_get_the_classes_of_their_pixels(tmp_path: Path, capfd: Capture) -> None:
+    start = nn.Input((5, 4, 3), mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+    weights = RNG.choice([-1, 1], (CLASSES, 60))
+    model = nn.compile(nn.Linear(nn.Flatten(start), weights), BATCH, "cpu")
+    model.save(tmp_path / "net.bitmlir")
+    bundle, pixels = str(tmp_path / "net.bitmlir"), images(6)
+    assert run.main(["run", bundle, saved(tmp_path / "x.npy", start.normalised(pixels)), "--json"]) == 0
+    sums = pixels.reshape(6, -1).astype(int) @ weights.T
+    assert [row["classes"][0]["score"] for row in json.loads(capfd.readouterr().out)] == sums.max(axis=1).tolist()
+    for array in (pixels, start.normalised(pixels).astype(np.float64)):
+        assert run.main(["run", bundle, saved(tmp_path / "x.npy", array)]) == 1
+        message = f"must hold images of float32, got {array.dtype}: normalise them as the network's training did"
+        assert message in capfd.readouterr().err
+
+
 # --- what is refused --------------------------------------------------------------------------------
 
 
