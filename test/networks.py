@@ -152,6 +152,17 @@ def _strides_over_pairs() -> nn.Layer:
     return _norm(nn.Conv2d(x, _weights(10, 2, 4, 64), stride=(3, 2), padding=(1, 2, 0, 0)))
 
 
+def _small_residuals() -> nn.Layer:
+    """Integers of 8 bits: sums, what is added to them, pooled and padded; and sums that need an origin to fit."""
+    codes = nn.Sign(_norm(nn.Conv2d(nn.Input((10, 8, 3)), _weights(42, 3, 3, 3), padding=1)))
+    sums = nn.Conv2d(codes, _weights(42, 1, 1, 42))
+    sums = nn.Add(nn.Conv2d(nn.Sign(_norm(sums)), _weights(42, 1, 1, 42)), sums)
+    strided = nn.Conv2d(nn.Sign(_norm(sums)), _weights(51, 1, 1, 42), stride=2)
+    x = nn.Quantise(_norm(nn.Add(strided, nn.PadChannels(nn.MaxPool2d(sums, 2), 51))), 1, 9.0)
+    above = nn.Conv2d(x, np.abs(_weights(47, 2, 2, 51)))  # from 0 to 204
+    return nn.Add(nn.MaxPool2d(above, 2, 1), nn.Conv2d(nn.Sign(_norm(above)), _weights(47, 2, 2, 47)))
+
+
 def _large_residuals() -> nn.Layer:
     """Real numbers past what f16 holds, stored by a product, by poolings and by an addition; then small ones again."""
     sums = nn.Conv2d(nn.Input((9, 8, 3)), _weights(34, 3, 3, 3), padding=1)
@@ -196,6 +207,7 @@ SMALL: dict[str, nn.Layer] = {
     "vectors with residuals": _vectors_with_residuals(),
     "reduced vectors": _reduced_vectors(),
     "flat numbers": _flat_numbers(),
+    "small residuals": _small_residuals(),
     "large residuals": _large_residuals(),
     "normalised images": _normalised_images(),
     "normalised pixels": _normalised_pixels(),

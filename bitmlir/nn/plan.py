@@ -307,17 +307,12 @@ def _origin(numbers: Numbers | None, channels: int) -> np.ndarray:
 
 def _narrowest(low: np.ndarray, high: np.ndarray, origin: np.ndarray, is_whole: bool) -> tuple[str, np.ndarray]:
     """The type that holds numbers between these ends, less an origin: the one that they have, if that will do."""
-
-    def fits(at: np.ndarray) -> bool:
-        return bool((low - at >= -(2**15)).all() and (high - at < 2**15).all())
-
-    if is_whole:
-        zero = np.zeros_like(origin)
-        return ("i16" if fits(zero) else "i32"), zero
-    for at in (origin, (low + high + 1) // 2):
-        if fits(at):
-            return "i16", at
-    return "i32", origin
+    origins = [np.zeros_like(origin)] if is_whole else [origin, (low + high + 1) // 2]
+    for bits in (8, 16):
+        for at in origins:
+            if (low - at >= -(2 ** (bits - 1))).all() and (high - at < 2 ** (bits - 1)).all():
+                return f"i{bits}", at
+    return "i32", origins[0]
 
 
 def _narrowest_float(bounds: _Bounds, is_whole: bool) -> tuple[str, _Bounds]:

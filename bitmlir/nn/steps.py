@@ -42,8 +42,8 @@ class Codes:
 class Numbers:
     """Plain vectors or images that a step leaves: those of a layer, integers less `origin`.
 
-    element: i16, i32, f16 or f32. bounds: the least and the greatest number of each channel, int64 [channels], float32
-    of real numbers. origin: int64 [channels]; None for zeros.
+    element: i8, i16, i32, f16 or f32. bounds: the least and the greatest number of each channel, int64 [channels],
+    float32 of real numbers. origin: int64 [channels]; None for zeros.
     """
 
     shape: tuple[int, ...]

@@ -70,6 +70,19 @@ def test_other_real_numbers_are_stored_in_f16(layer: Layer | str) -> None:
     assert {numbers.element for numbers in reals} == {"f16"}
 
 
+def test_integers_are_stored_in_as_few_bits_as_hold_them() -> None:
+    def stored(layer: Layer) -> list[tuple[str, bool]]:
+        """The types of what is stored but for the output, and whether it is less an origin."""
+        program = program_of(layer)
+        results = [value for step in program.steps for value in step.results]
+        found = [value for value in results if isinstance(value, Numbers) and value is not program.output]
+        return [(numbers.element, numbers.origin is not None) for numbers in found]
+
+    assert set(stored(SMALL["small residuals"])) == {("i8", False), ("i8", True)}
+    for layer in (SMALL["whole residuals"], zoo.network("resnet18", zoo.RandomParameters(0))):
+        assert "i16" in {element for element, _ in stored(layer)} <= {"i16", "i32"}
+
+
 @pytest.mark.parametrize(("sum_", "element"), [(65519, "f16"), (65520, "f32")])
 def test_f16_ends_where_rounding_makes_infinity(sum_: int, element: str) -> None:
     norm = BatchNorm(Linear(Input((1,)), np.ones((1, 1))), [1 / 255], [sum_ - 1.0], [0.0], [1.0], epsilon=0.0)  # type: ignore[arg-type]
