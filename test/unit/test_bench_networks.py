@@ -25,6 +25,8 @@ from bitmlir.lowering.pipeline import run_pipeline
 from bitmlir.lowering.targets import get_target
 from bitmlir.lowering.workload import Workload
 from bitmlir.nn import zoo
+from bitmlir.nn.build import network_module
+from bitmlir.nn.plan import program_of
 from bitmlir.runtime.driver import Device
 from bitmlir.runtime.plan import Launch, Memset, Plan, TensorMap, Value
 from bitmlir.spec import MatmulSpec
@@ -210,23 +212,22 @@ def plan(steps: tuple[Launch | Memset, ...], weights: dict[str, tuple[int, ...]]
 # --- tuning ---------------------------------------------------------------------------------------
 
 
-def workloads(text: str) -> set[Workload]:
-    """Of the products in a module for a Hopper GPU."""
+def workloads(output: nn.Layer, batch: int) -> set[Workload]:
+    """Of the products of a network on a Hopper GPU."""
     context = ir.Context()
     with context, ir.Location.unknown():
         bit.load(context)
-        module = compiler.build_module(text)
+        module = network_module(program_of(output), batch)
         run_pipeline(module, "bit-decompose{target=sm_90a}")
         return {workload_of(ProductProblem(op, HOPPER)) for op in plane_products(module.operation)}
 
 
 @pytest.mark.parametrize("bits", [1, 2])
-@pytest.mark.parametrize("name", ["mnist-mlp", "cifar10-vgg"])
+@pytest.mark.parametrize("name", ["mnist-mlp", "cifar10-vgg", "vgg16"])
 def test_tables_know_the_products_of_a_network_by_its_layers(name: str, bits: int) -> None:
     output = zoo.network(name, zoo.RandomParameters(0), bits)
-    text = nn.compile(output, 8, "sm_90a").executable.emit("bit")
     problems = layer_problems(nodes_of(output), 8)
-    assert {candidates(problem.spec, HOPPER)[0] for problem in problems} == workloads(str(text))
+    assert {candidates(problem.spec, HOPPER)[0] for problem in problems} == workloads(output, 8)
     assert problems == layers_as_problems(NetworkSpec(name, bits, 8))
 
 

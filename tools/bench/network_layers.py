@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bitmlir.conv2d_spec import Conv2dSpec
+from bitmlir.dialects.pixel_pairs import PAIR_CHANNELS, PairWindow
 from bitmlir.spec import MatmulSpec
 from bitmlir.tools.bench.networks import NetworkSpec, Node, nodes_of
 from bitmlir.tools.bench.problems import Convolution, Product
@@ -50,7 +52,26 @@ def _problem(nodes: Sequence[Node], number: int, batch: int) -> Convolution | Pr
         return Convolution(Conv2dSpec(batch, height, width, channels, filters, size=(height, width), **common))
     steps = {name: value for name, value in node.fields if name in ("stride", "padding", "dilation")}
     (height, width, channels), size = source.shape, (node.weights[1], node.weights[2])
-    return Convolution(Conv2dSpec(batch, height, width, channels, filters, size=size, **steps, **common))
+    spec = Conv2dSpec(batch, height, width, channels, filters, size=size, **steps, **common)
+    return Convolution(_over_pairs(spec))
+
+
+def _over_pairs(spec: Conv2dSpec) -> Conv2dSpec:
+    """The convolution that a network computes one by, if its images lie in pairs: see `PairWindow`."""
+    window, filters, is_packed = spec.window, spec.filters, spec.product.result_encoding is not None
+    pairs = PairWindow.of(window) if spec.channels == PAIR_CHANNELS else None
+    if pairs is None or (pairs.beside > 1 and is_packed and filters % PAIR_CHANNELS):
+        return spec
+    rows, columns = pairs.over_pairs.rows, pairs.over_pairs.columns
+    return replace(
+        spec,
+        width=columns.size,
+        channels=2 * PAIR_CHANNELS,
+        filters=filters * pairs.beside,
+        size=(rows.taps, columns.taps),
+        stride=(rows.stride, columns.stride),
+        padding=(rows.before, columns.before, rows.after, columns.after),
+    )
 
 
 def _are_images(nodes: Sequence[Node], number: int) -> bool:
