@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import SMALL as NETWORKS
+from networks import equal, random_images
+from pixel_pairs import CHAINS
 from support import lower_for_gpu, run_on_gpu
 
-from bitmlir import reference
+from bitmlir import nn, reference
 from bitmlir.conv2d_spec import Conv2dSpec
 from bitmlir.formats.packed import Packed, unpack
 from bitmlir.grouped_spec import GroupedSpec
@@ -85,6 +88,17 @@ FAMILIES: dict[str, tuple[str, Spec, str | None]] = {
         MatmulSpec(70, 90, 700, "u2", "i2", "bit"),
         "rows=32,columns=64,warp_rows=16,warp_columns=32",
     ),
+    # Tiles of nothing but a row's padding, which reach past the last column's data.
+    "resident-padding": (
+        "sm_90a",
+        MatmulSpec(70, 64, 700, "u2", "i2", "bit"),
+        "rows=32,columns=32,warp_rows=16,warp_columns=32",
+    ),
+    "mma-padding": (
+        "sm_90",
+        MatmulSpec(300, 192, 2100, "u2", "i2", "bit"),
+        "rows=64,columns=64,warp_rows=32,warp_columns=32,stages=3",
+    ),
     "mma-search": ("sm_90", SearchSpec(70, 1001, 1100, "u2", "i2", count=5), None),
 }
 
@@ -115,3 +129,25 @@ def test_packing_is_exact(encoding: str, source: str, target: str) -> None:
     values = packing_source(np.random.default_rng(4), spec)
     result = run_on_gpu(lower_for_gpu(spec, target), {"x": values})["result"]
     same(result, reference.quantised(values, encoding) if spec.is_rounded else values)
+
+
+@pytest.mark.parametrize("tile", [None, "rows=64,columns=64,stages=3", "rows=64,columns=128,stages=3,split=2"])
+@pytest.mark.parametrize("case", ["to bits", "pooled", "two bits, a zero point", "strides along the rows alone"])
+def test_pixels_in_pairs_are_exact(case: str, tile: str | None) -> None:
+    text = CHAINS[case].text(images=5)
+    bundle = lower_for_gpu(text, "sm_90a", tile)
+    operands = random_operands(bundle.plan, seed=4)
+    results = run_on_gpu(bundle, operands.given)
+    for value, right in zip(bundle.plan.results, expected_results(bundle.plan, text, operands.plain), strict=True):
+        same(results[value.name], right)
+
+
+@pytest.mark.parametrize("target", ["auto", "sm_80"])
+@pytest.mark.parametrize(
+    "name", ["images", "whole residuals", "real residuals", "pixels in pairs", "normalised images"]
+)
+def test_networks_are_exact(name: str, target: str) -> None:
+    """First layers of bytes, reductions, poolings, and all of them in memory that they share."""
+    model = nn.compile(NETWORKS[name], batch=5, target=target)
+    images = random_images(model)
+    equal(model(images), model.reference(images))
