@@ -64,7 +64,7 @@ def build_byte_conv_kernel(module: ir.Block, name: str, op: bit.PlaneByteConvOp,
 
     def emit(*pointers: ir.Value) -> None:
         if target.overlaps_launches:
-            overlap_launches()
+            overlap_launches(pointers)
         _Emitter(op, module, dict(zip(arguments, pointers, strict=True))).emit()
 
     with ir.InsertionPoint(module):

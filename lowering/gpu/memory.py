@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from mlir import ir
@@ -213,11 +213,18 @@ def barrier() -> None:
     nvvm.barrier0()
 
 
-def overlap_launches() -> None:
+def overlap_launches(pointers: Iterable[ir.Value]) -> None:
     """What a kernel that overlaps its neighbours does before it touches memory: let the next launch prepare itself, and
-    wait until what was queued before has ended (PTX ISA, griddepcontrol)."""
+    wait until what was queued before has ended (PTX ISA, griddepcontrol). pointers: the kernel's parameters.
+
+    As PTX: the wait is told that memory changes behind these pointers. From an operation that is not, LLVM concludes
+    that what is only read is constant while the kernel runs and makes `ld.global.nc` of it, which ptxas moves up, to
+    before the wait.
+    """
     nvvm.griddepcontrol(nvvm.GridDepActionKind.launch_dependents)
-    nvvm.griddepcontrol(nvvm.GridDepActionKind.wait)
+    arrays = [value for value in pointers if value.type == pointer(GLOBAL)]
+    constraints = ",".join([*["l"] * len(arrays), "~{memory}"])
+    llvm.inline_asm(None, arrays, "griddepcontrol.wait;", constraints, has_side_effects=True)
 
 
 def container(module: ir.Operation, name: str, chip: str, features: str) -> ir.Block:

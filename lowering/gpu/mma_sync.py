@@ -153,7 +153,7 @@ class _Emitter:
         if_then(self.thread.equals(0), initialise)
         barrier()
         if self.problem.target.overlaps_launches:
-            overlap_launches()
+            overlap_launches(self.pointers.values())
         if_else(self.warp < self.tile.consumers, self._consume, self._produce)
 
     def _for_each_tile(

@@ -53,7 +53,7 @@ def build_reduce_window_kernel(module: ir.Block, name: str, op: bit.PlaneReduceW
 
     def emit(*pointers: ir.Value) -> None:
         if target.overlaps_launches:
-            overlap_launches()
+            overlap_launches(pointers)
         _emit(op, kernel, dict(zip(arguments, pointers, strict=True)))
 
     with ir.InsertionPoint(module):

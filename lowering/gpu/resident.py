@@ -56,7 +56,7 @@ def build_resident_kernel(module: ir.Block, name: str, problem: ProductProblem, 
 
     def emit(*pointers: ir.Value) -> None:
         if overlaps:
-            overlap_launches()
+            overlap_launches(pointers)
         _Emitter(problem, tile, place, dict(zip(arguments, pointers, strict=True))).emit()
 
     with ir.InsertionPoint(module):

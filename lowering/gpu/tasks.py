@@ -34,7 +34,7 @@ def build_task_kernel(
 
     def run(*parameters: ir.Value) -> None:
         if target.overlaps_launches:
-            overlap_launches()
+            overlap_launches(parameters)
         body(block_index() * _THREADS + thread_index(), *parameters)
 
     with ir.InsertionPoint(module):

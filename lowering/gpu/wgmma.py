@@ -185,7 +185,7 @@ class _Emitter:
     def emit(self) -> None:
         registers = self.tile.registers
         self._initialise_barriers()
-        overlap_launches()
+        overlap_launches(self.pointers.values())
 
         def feed() -> None:
             if registers is not None:

@@ -33,7 +33,7 @@ def build_zero_kernel(module: ir.Block, name: str, buffers: Sequence[ir.Value]) 
     words = [_words(buffer) for buffer in buffers]
 
     def body(*starts: ir.Value) -> None:
-        overlap_launches()
+        overlap_launches(starts)
         word = block_index().to_i64() * _THREADS + thread_index().to_i64()
         for start, count in zip(starts, words, strict=True):
             address = offset(start, word * _WORD_BYTES, GLOBAL)

@@ -6,7 +6,8 @@
 
 // CHECK-LABEL: llvm.func @plane_matmul_0
 //  CHECK-SAME:   nvvm.reqntid = array<i32: 32, 1, 1>
-//      HOPPER:   nvvm.griddepcontrol
+//      HOPPER:   nvvm.griddepcontrol launch_dependents
+//      HOPPER:   llvm.inline_asm has_side_effects "griddepcontrol.wait;", "l,l,l,~{memory}" %arg0, %arg1, %arg2
 //  AMPERE-NOT:   nvvm.griddepcontrol
 //   CHECK-NOT:   barrier
 //       CHECK:   %[[INSIDE:.*]] = arith.cmpi ult, %[[CHUNK:[^,]*]], %c48_i32

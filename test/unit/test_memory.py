@@ -121,6 +121,17 @@ def test_a_network_takes_less_memory_than_its_buffers(target: str) -> None:
     assert not spans(plan).keys() & plan.fixed_buffers
 
 
+@pytest.mark.parametrize("target", ["sm_90a", "sm_90"])
+def test_kernels_that_wait_for_others_do_not_take_memory_for_constant(target: str) -> None:
+    """An assembler may move `ld.global.nc` to before the wait."""
+    text = nn.compile(SMALL["pixels in pairs"], 3, target).executable.emit("ptx")
+    kernels = str(text).split(".visible .entry")[1:]
+    assert len(kernels) > 10
+    for kernel in kernels:
+        assert kernel.count("griddepcontrol.wait") == 1
+        assert "ld.global.nc" not in kernel
+
+
 def test_what_every_step_leaves_is_kept() -> None:
     model = nn.compile(SMALL["images"], 2, "cpu", every=True)
     results = {name for value in model.executable.plan.results for name in value.buffers.values()}
