@@ -99,6 +99,11 @@ class Encoding:
         return tuple(powers)
 
     @property
+    def largest_planes(self) -> int:
+        """The largest absolute value of Σ weights[i]·P_i."""
+        return max(sum(w for w in self.weights if w > 0), -sum(w for w in self.weights if w < 0))
+
+    @property
     def scale(self) -> int:
         """Common factor of all plane weights: 2 for the bipolar encodings, else 1."""
         return 2 if self.kind == "bipolar" else 1

@@ -39,7 +39,8 @@ class PairWindow:
 
     @staticmethod
     def of(window: Window) -> PairWindow | None:
-        """That of a window; None if rows of pixels or places are no whole pairs, or their taps lie apart."""
+        """That of a window; None if rows of pixels or places are no whole pairs, if it moves by more than a pair, or if
+        its taps lie apart along the columns."""
         columns = window.columns
         beside = 2 if columns.stride == 1 else 1
         if columns.size % _PAIR or columns.places % beside or columns.dilation > 1 or columns.stride > _PAIR:
@@ -49,8 +50,7 @@ class PairWindow:
         taps, places = ceil_div((beside - 1) * columns.stride + lead + columns.taps, _PAIR), columns.places // beside
         after = max(places - 1 + taps - columns.size // _PAIR - before, 0)
         over_pairs = Axis(columns.size // _PAIR, taps, 1, before, after)
-        if over_pairs.places != places:
-            return None
+        assert over_pairs.places == places
         return PairWindow(window, replace(window, columns=over_pairs), beside, lead)
 
     def half(self, place: int, tap: int) -> int:

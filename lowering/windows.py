@@ -9,10 +9,16 @@ from mlir.dialects import vector
 
 from bitmlir.dialects.window import Axis, Window
 from bitmlir.lowering.emit import Carried, Scalar, const, for_loop, i32, select
+from bitmlir.lowering.targets import Target
 
-__all__ = ["class_number", "class_taps", "pixel_at", "place_in_image", "window_sum"]
+__all__ = ["class_number", "class_taps", "gathers", "pixel_at", "place_in_image", "window_sum"]
 
 _FEW_TAPS = 4  # of a row, which need no loop
+
+
+def gathers(target: Target, window: Window) -> bool:
+    """Whether products for a target gather what a window sees themselves."""
+    return target.is_gpu and (target.copy != "tma" or window.im2col_fault is None)
 
 
 def place_in_image(window: Window, place: Scalar) -> tuple[Scalar, Scalar, Scalar]:

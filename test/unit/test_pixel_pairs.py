@@ -71,3 +71,25 @@ def test_results_and_what_the_cpu_computes_have_no_pairs() -> None:
             module = parse_module(CHAINS["±1"].text())
             run_pipeline(module, f"bit-decompose{{target={target}}}")
             assert ("memref<1x60x2xi32>" in str(module)) == (target != "cpu")
+
+
+def test_a_long_chain_is_decided_once() -> None:
+    images, filters = 'tensor<1x2x4x64xi1, #bit.encoding<"u1">>', 'tensor<64x1x1x64xi1, #bit.encoding<"u1">>'
+    steps = "stride = array<i64: 1, 1>, padding = array<i64: 0, 0, 0, 0>, dilation = array<i64: 1, 1>"
+    arguments = "%acc: i32, %n: index, %q: index, %s: index, %o: index"
+
+    def conv(number: int, body: str, result: str) -> str:
+        region = f"({{\n^bb0({arguments}):\n{body}\n}}) {{{steps}}}"
+        return f'%y{number + 1} = "bit.conv2d"(%y{number}, %w) {region} : ({images}, {filters}) -> {result}'
+
+    lines = [conv(n, "%c = arith.trunci %acc : i32 to i1\ngpu.yield %c : i1", images) for n in range(400)]
+    result = "tensor<1x2x4x64xi32>"
+    body = "\n".join([*lines, conv(400, "gpu.yield %acc : i32", result)])
+    text = f"func.func @deep(%y0: {images}, %w: {filters}) -> {result} {{\n{body}\nreturn %y401 : {result}\n}}"
+    with ir.Context() as context, ir.Location.unknown():
+        bit.load(context)
+        module = parse_module(text)
+        run_pipeline(module, "bit-decompose{target=sm_90}")
+        made = str(module)
+    assert made.count('"bit.plane_pair_filters"') == 1  # which all but the first share
+    assert made.count("memref.alloc() : memref<1x8x2xi32>") == 400
