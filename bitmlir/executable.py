@@ -30,6 +30,7 @@ __all__ = ["BoundCall", "Executable", "load"]
 
 _log = logging.getLogger("bitmlir")
 _IMAGE_RANK = 4
+_NETWORK_INPUT = "images"  # of the programs that `bitmlir.nn` makes
 
 
 def load(path: str | os.PathLike[str]) -> Executable:
@@ -582,6 +583,11 @@ def _array(value: Value, given: Any) -> Any:
         _log.debug("%s is not C-contiguous, and is copied", value.name)
     if value.name == "flip" and value.default is not None:  # as specs have it: one in IR has no default
         _require_truth_values(array, value.name)
+    if value.name == _NETWORK_INPUT and dtype.kind == "f" and array.dtype.kind in "iub":
+        raise InputError(
+            f"{value.name} must be of {dtype}, got {array.dtype}: this program takes normalised images, and would take "
+            f"pixels for such"
+        )
     if array.dtype != dtype:
         array = (_as_integers if dtype.kind in "iu" else _as_floats)(array, dtype, value.name)
     return np.ascontiguousarray(np.broadcast_to(array, value.shape))

@@ -36,6 +36,7 @@ from bitmlir.dialects.plane_conv_ops import (
     window_in,
 )
 from bitmlir.dialects.plane_ops import (
+    COMPUTED_PLACES,
     PlaneByteConvOp,
     PlaneGroupedMatmulOp,
     PlaneMatmulOp,
@@ -67,6 +68,7 @@ from bitmlir.dialects.tensor_ops import (
 from bitmlir.dialects.types import bitwise_name, encoding_in, encoding_of, packed_type, require_encoding, tiles_shape
 
 __all__ = [
+    "COMPUTED_PLACES",
     "Conv2dOp",
     "GroupedMatmulOp",
     "MatmulOp",

@@ -18,6 +18,7 @@ __all__ = [
     "body_fault",
     "count_fault",
     "element_fault",
+    "is_dense",
     "kept_fault",
     "memref_fault",
     "packed_fault",
@@ -86,11 +87,16 @@ def array_fault(type_: ir.Type, name: str, shape: Sequence[int], elements: Seque
     return None
 
 
+def is_dense(type_: ir.MemRefType) -> bool:
+    """Whether the elements of a memref are known to follow each other in memory, row by row."""
+    return type_.has_static_shape and type_.affine_map == ir.AffineMap.get_identity(type_.rank)
+
+
 def memref_fault(
     type_: ir.Type, name: str, shape: Sequence[int | str], elements: Sequence[str] = ("i32",), context: str = ""
 ) -> str | None:
     """What keeps a type from being a memref of that shape; a size may be a letter, which stands for any."""
-    sizes = type_.shape if isinstance(type_, ir.MemRefType) and type_.has_static_shape else []
+    sizes = type_.shape if isinstance(type_, ir.MemRefType) and is_dense(type_) else []
     if (
         not isinstance(type_, ir.MemRefType)
         or len(sizes) != len(shape)

@@ -16,7 +16,7 @@ from bitmlir.dialects.bit_dialect import dialect
 from bitmlir.dialects.errors import EncodingError
 from bitmlir.dialects.faults import body_fault, memref_fault
 from bitmlir.dialects.groups import group_sizes_fault
-from bitmlir.dialects.layout import LARGEST_SIZE, words_per_row
+from bitmlir.dialects.layout import LARGEST_SIZE, ROW_ALIGNMENT, words_per_row
 from bitmlir.dialects.ops import (
     Attr,
     DialectOp,
@@ -28,7 +28,7 @@ from bitmlir.dialects.ops import (
     base,
     one_of,
 )
-from bitmlir.dialects.pixel_pairs import PAIR_CHANNELS, PairWindow
+from bitmlir.dialects.pixel_pairs import PAIR_CHANNELS, PAIR_WORDS, PairWindow
 from bitmlir.dialects.plane_results import Stored
 from bitmlir.dialects.types import encoding_in
 from bitmlir.dialects.window import Axis, Window
@@ -102,6 +102,8 @@ class PlanePatchesOp(DialectOp):
         if fault := images_fault(self.planes, self.window):
             return fault
         (planes, rows, words), window = ir.MemRefType(self.planes.type).shape, window_in(self.window)
+        if words < 1 or words % words_per_row(1):
+            return f"planes must have pixels of whole {ROW_ALIGNMENT} bits, but are {self.planes.type}"
         return memref_fault(self.out.type, "out", (planes, places_of(rows, window), window.taps * words))
 
 
@@ -316,6 +318,11 @@ class PlanePoolOp(DialectOp):
         if not window.always_sees:
             return "every window must see a place inside the image: take less padding than the window's size"
         planes, rows, words = ir.MemRefType(self.planes.type).shape
+        if words != PAIR_WORDS and (words < 1 or words % words_per_row(1)):
+            return (
+                f"planes must have pixels of whole {ROW_ALIGNMENT} bits, or of {PAIR_CHANNELS}, but are "
+                f"{self.planes.type}"
+            )
         places = places_of(rows, window)
         return memref_fault(self.out.type, "out", (planes, places, words)) or memref_fault(
             self.out_sums.type, "out_sums", (places,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mlir import ir
@@ -54,6 +55,7 @@ from bitmlir.dialects.plane_results import Stored
 from bitmlir.dialects.types import bitwise_name, constant_of, encoding_in
 
 __all__ = [
+    "COMPUTED_PLACES",
     "PlaneByteConvOp",
     "PlaneGroupedMatmulOp",
     "PlaneMatmulOp",
@@ -136,7 +138,7 @@ class PlaneMatmulOp(DialectOp):
         return (
             self._tiles_fault("lhs_tiles", self.lhs_tiles, planes, m, k)
             or self._tiles_fault("rhs_tiles", self.rhs_tiles, rhs_planes, n, k)
-            or self.stored.fault((*batch, m), n)
+            or self.stored.fault((*batch, m), n, may_have_halves=not batch)
             or _body_fault(self, (m, n, *batch))
             or self.stored.element_fault()
         )
@@ -160,7 +162,9 @@ class PlaneMatmulOp(DialectOp):
             return f"lhs must have at most {LARGEST_SIZE} pixels, and places for its window, but has {rows} and {m}"
         if not 1 <= n <= LARGEST_SIZE:
             return f"rhs must have 1 to {LARGEST_SIZE} rows, but has {n}"
-        return self.stored.fault((m,), n) or _body_fault(self, (m, n)) or self.stored.element_fault()
+        return (
+            self.stored.fault((m,), n, may_have_halves=True) or _body_fault(self, (m, n)) or self.stored.element_fault()
+        )
 
     def _tiles_fault(self, name: str, tiles: ir.Value | None, planes: int, rows: int, k: int) -> str | None:
         if tiles is None:
@@ -228,10 +232,10 @@ def _body_fault(op: PlaneProduct, sizes: Sequence[int]) -> str | None:
     planes, rhs_planes = (ir.MemRefType(value.type).shape[0] for value in (op.lhs, op.rhs))
     products = (inner for inner in op.body.operations if isinstance(inner, PlaneProductOp))
     seen = [inner for inner in op.body.operations if isinstance(inner, (WindowClassOp, WindowSumOp))]
-    counts = _index_counts(op.body, sizes)
+    counts = _index_counts(op.body, dict(zip(op.body.arguments, sizes, strict=False)))
     faults = itertools.chain(
         (product.planes_fault(planes, rhs_planes) for product in products),
-        (_seen_fault(inner, op.body, counts) for inner in seen),
+        (_seen_fault(inner, op.body, sizes[0]) for inner in seen),
     )
     return (
         body_fault(
@@ -246,25 +250,33 @@ def _body_fault(op: PlaneProduct, sizes: Sequence[int]) -> str | None:
     )
 
 
-def _index_counts(body: ir.Block, sizes: Sequence[int]) -> dict[ir.Value, int]:
+COMPUTED_PLACES: Mapping[str, Callable[[int, int], int]] = MappingProxyType(
+    {
+        "arith.muli": lambda count, by: (count - 1) * by + 1,
+        "arith.addi": lambda count, by: count + by,
+        "arith.remui": lambda _, by: by,
+    }
+)
+"""What places are computed by, with a constant, and how many different ones there can be then, of so many."""
+
+
+def _index_counts(body: ir.Block, places: Mapping[ir.Value, int]) -> dict[ir.Value, int]:
     """How many different numbers an index can be, at most: places, and what is computed from them with constants."""
-    counts: dict[ir.Value, int] = dict(zip(body.arguments, sizes, strict=False))
+    counts = dict(places)
     for op in body.operations:
-        operands = list(op.operation.operands)
-        if isinstance(op, WindowClassOp) and op.check() is None:
+        operands, count_of = list(op.operation.operands), COMPUTED_PLACES.get(op.operation.name)
+        if isinstance(op, WindowClassOp) and op.place in counts and op.check() is None:
             counts[op.result] = len(window_in(op.window).classes)
-        elif len(operands) == 2 and operands[0] in counts and (by := constant_of(operands[1])) is not None and by >= 0:
-            count = counts[operands[0]]
-            numbers = {"arith.muli": (count - 1) * by + 1, "arith.addi": count + by, "arith.remui": by}
-            if op.operation.name in numbers:
-                counts[op.operation.results[0]] = numbers[op.operation.name]
+        elif count_of is not None and operands[0] in counts and (by := constant_of(operands[1]) or 0) > 0:
+            counts[op.operation.results[0]] = count_of(counts[operands[0]], by)
     return counts
 
 
-def _seen_fault(op: WindowClassOp | WindowSumOp, body: ir.Block, counts: Mapping[ir.Value, int]) -> str | None:
+def _seen_fault(op: WindowClassOp | WindowSumOp, body: ir.Block, rows: int) -> str | None:
     """Why an operation does not tell of the windows at a product's rows."""
     if op.check() is not None:
         return None
+    counts = _index_counts(body, {body.arguments[0]: rows})
     is_row, name = op.place == body.arguments[0], op.OPERATION_NAME
     if op.place not in counts or (not is_row and isinstance(op, WindowClassOp)):
         return f"{name} must be asked for the row"

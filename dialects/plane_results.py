@@ -31,11 +31,11 @@ class Stored:
     def _name(self) -> str:
         return ir.StringAttr(self.encoding).value
 
-    def fault(self, rows: tuple[int, ...], n: int) -> str | None:
+    def fault(self, rows: tuple[int, ...], n: int, may_have_halves: bool = False) -> str | None:
         """Why the result has not so many rows, (batch, rows) for batches, and columns.
 
-        Rows of 64 packed columns may have no padding, as of pixels in pairs, and there may be two sums a row, one of
-        each half.
+        Rows of 64 packed columns may have no padding, as of pixels in pairs. Rows that stand for two pixels
+        `may_have_halves`, with a sum each, if they have no padding.
         """
         if bool(self._name) != (self.out_sums is not None):
             return "out_sums and out_encoding belong together: a packed result has both, a plain one neither"
@@ -48,9 +48,9 @@ class Stored:
             return fault
         if self.out_sums is not None:
             words, parts = words_per_row(n), 1
-            if n == PAIR_CHANNELS and self.out.type.shape[-1] == PAIR_WORDS:
+            if n == PAIR_CHANNELS and _length(self.out) == PAIR_WORDS:
                 words = PAIR_WORDS
-            if n % (2 * BITS_PER_WORD) == 0 and _length(self.out_sums) == 2 * rows[-1]:
+            if may_have_halves and words * BITS_PER_WORD == n and _length(self.out_sums) == 2 * rows[-1]:
                 parts = 2
             try:
                 expected = [Encoding.parse(self._name).bits, *rows, words]

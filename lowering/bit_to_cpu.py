@@ -85,19 +85,33 @@ def _build(name: str, op: bit.PlaneOp) -> Kernel:
 
 
 _NO_PAIRS = "do not take pixels in pairs: run bit-decompose for the CPU"
-_COMPUTED = ("arith.muli", "arith.addi", "arith.remui")  # what places of pairs are computed by
 
 
 def _refuse_pairs(op: bit.PlaneOp) -> None:
-    """Refuse what only products of pixels in pairs have: rows without padding, two sums a row, computed places."""
-    if isinstance(op, (bit.PlaneMatmulOp, bit.PlaneReduceWindowOp)) and op.out_sums is not None:
-        words = ir.MemRefType(op.out.type).shape[-1]
-        if words * BITS_PER_WORD % ROW_ALIGNMENT or bit.sums_of_row(op.out, op.out_sums) > 1:
-            fail(op, f"kernels for the CPU {_NO_PAIRS}")
+    """Refuse what only pixels in pairs have: rows without padding, two sums a row, computed places."""
+    storing = isinstance(op, (bit.PlaneMatmulOp, bit.PlaneReduceWindowOp, bit.PlanePoolOp))
+    sums = op.out_sums if storing else None
+    if storing and sums is not None and (_is_half(op.out) or bit.sums_of_row(op.out, sums) > 1):
+        fail(op, f"kernels for the CPU {_NO_PAIRS}")
     for inner in op.body.operations if isinstance(op, bit.PlaneProduct) else ():
-        indices = list(inner.operation.operands)[1:] if inner.operation.name == "memref.load" else []
-        if any(not isinstance(index.owner, ir.Block) and index.owner.name in _COMPUTED for index in indices):
+        if any(_is_computed(place) for place in _places(inner)):
             fail(inner, f"kernels for the CPU {_NO_PAIRS}")
+
+
+def _is_half(planes: ir.Value) -> bool:
+    """Whether rows of planes have no padding to whole 128 bits."""
+    return ir.MemRefType(planes.type).shape[-1] * BITS_PER_WORD % ROW_ALIGNMENT != 0
+
+
+def _places(op: ir.OpView) -> list[ir.Value]:
+    """Where an operation of a body reads."""
+    if isinstance(op, bit.WindowSumOp):
+        return [op.place]
+    return list(op.operation.operands)[1:] if op.operation.name == "memref.load" else []
+
+
+def _is_computed(place: ir.Value) -> bool:
+    return not isinstance(place.owner, ir.Block) and place.owner.name in bit.COMPUTED_PLACES
 
 
 def _call(kernel: Kernel, written: Sequence[ir.Value]) -> None:

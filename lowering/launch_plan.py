@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from mlir.dialects import func, gpu, memref
 
 from bitmlir.dialects import bit
 from bitmlir.dialects.errors import InputError
+from bitmlir.dialects.faults import is_dense
 from bitmlir.lowering.kernels import WRITES
 from bitmlir.runtime.plan import ONE_BLOCK, Buffer, Launch, Memset, Plan, Step, TensorMap, Value
 
@@ -74,6 +76,7 @@ class _PlanReader:
         if isinstance(op, memref.AllocOp):
             self._add_buffer(op.memref, f"scratch.{len(self.buffers)}")
         elif isinstance(op, memref.ReinterpretCastOp):
+            self._require_whole(op)
             self.names[op.result] = self.names[op.source]
             self.shapes[op.result] = tuple(ir.MemRefType(op.result.type).shape)
         elif isinstance(op, bit.TensorMapOp):
@@ -87,6 +90,16 @@ class _PlanReader:
         elif isinstance(op, func.CallOp):
             return self._call(op)
         return None
+
+    @staticmethod
+    def _require_whole(op: memref.ReinterpretCastOp) -> None:
+        """Refuse views but those of a whole buffer, in order: launches know where buffers begin, and nothing else."""
+        source, seen = ir.MemRefType(op.source.type), ir.MemRefType(op.result.type)
+        if not is_dense(source) or not is_dense(seen) or math.prod(source.shape) != math.prod(seen.shape):
+            raise InputError(
+                f"memref.reinterpret_cast must see all elements of a buffer in order, in another shape, but this one "
+                f"makes {seen} of {source}"
+            )
 
     def _launch(self, op: gpu.LaunchFuncOp) -> Launch:
         operands = list(op.operation.operands)

@@ -1,4 +1,4 @@
-"""Convolutions of images whose pixels of 64 channels lie in pairs, which tests on the CPU and on GPUs share."""
+"""Convolutions of images whose pixels of 64 channels lie in pairs: for the interpreter of kernels, and for GPUs."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from bitmlir.dialects.errors import IRError, ShapeError
-from bitmlir.nn.steps import Program
+from bitmlir.nn.layers import Layer
+from bitmlir.nn.steps import Program, Start
 
 __all__ = ["fault_of_layer"]
 
@@ -18,13 +19,22 @@ def fault_of_layer(error: IRError, program: Program, text: str, batch: int) -> S
     found = next(filter(None, map(_FAULT.search, error.diagnostics)), None)
     if found is None:
         return None
-    layers = [*([] if program.pixels is None else [program.input]), *(step.layers[0] for step in program.steps)]
+    steps = [_layer_of(program, number) for number in range(len(program.steps))]
+    layers = [*([] if program.pixels is None else [program.input]), *steps]
     number = sum(_STEP.match(line) is not None for line in text.splitlines()[: int(found["line"])])
     if not 1 <= number <= len(layers):
         return None
     layer = layers[number - 1]
-    advice = "take fewer images at once, or a smaller layer" if batch > 1 else "take a smaller layer"
+    advice = "take a smaller batch or layer" if batch > 1 else "take a smaller layer"
     return ShapeError(
         f"{layer.title}, in step {number} of {len(layers)} for a batch of {batch}, is more than a program can "
-        f"have: {found['fault']}: {advice}"
+        f"have ({advice}): {found['fault']}"
     )
+
+
+def _layer_of(program: Program, number: int) -> Layer:
+    """The layer that a step is about; of what a first convolution sees, that convolution."""
+    step = program.steps[number]
+    if isinstance(step, Start) and step.size is not None:
+        step = program.steps[number + 1]
+    return step.layers[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from bitmlir import compiler
 from bitmlir.dialects.errors import InputError, IRError, ShapeError
+from bitmlir.dialects.layout import LARGEST_SIZE
 from bitmlir.executable import BoundCall, Executable
 from bitmlir.nn.evaluate import evaluate
 from bitmlir.nn.faults import fault_of_layer
@@ -29,7 +30,7 @@ def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = Fa
     Raises:
         InputError: a layer cannot stand where it does.
         ShapeError: a batch below 1, or one that is too large for a layer, which the message names.
-        TargetError, CompileError: as of `bitmlir.compile`.
+        TargetError, CompileError, IRError: as of `bitmlir.compile`.
 
     Example:
         >>> from bitmlir import nn
@@ -39,8 +40,8 @@ def compile(output: Layer, batch: int, target: str = "auto", *, every: bool = Fa
     """
     if not isinstance(output, Layer):
         raise InputError(f"a network is given by its last layer, got {type(output).__name__}")
-    if type(batch) is not int or batch < 1:
-        raise ShapeError(f"batch must be a whole number from 1 on, got {batch!r}")
+    if type(batch) is not int or not 1 <= batch <= LARGEST_SIZE:
+        raise ShapeError(f"batch must be a whole number from 1 to {LARGEST_SIZE}, got {batch!r}")
     if not output.sources:
         raise InputError(f"a network has a Linear or Conv2d at least, but this one ends in {output.name}")
     program = program_of(output)

@@ -240,6 +240,11 @@ class _Maker:
         numbers = None
         if group.end in self.stored:
             element, bounds = _narrowest_float(_after(terms, bounds), group.end is self.output)
+            if group.end is not self.output and not np.isfinite(bounds).all():
+                raise InputError(
+                    f"numbers of {group.end.title} may leave float32, in which other layers read them: take smaller "
+                    f"parameters of a BatchNorm before it"
+                )
             numbers = Numbers(shape, element, group.end, bounds)
         shift = (-origin * taps).astype(np.int32) if origin.any() else None
         epilogue = Epilogue(True, shift, tuple(terms), numbers)
@@ -343,7 +348,8 @@ def _window_sums(bounds: _Bounds, window: Window) -> _Bounds:
     low, high = (np.minimum(bounds[0], 0), np.maximum(bounds[1], 0)) if _has_edges(window) else bounds
     if low.dtype.kind == "i":
         return window.taps * low, window.taps * high
-    low, high = (np.add.accumulate(np.repeat(end[:, None], window.taps, 1), 1)[:, -1] for end in (low, high))
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = (np.add.accumulate(np.repeat(end[:, None], window.taps, 1), 1)[:, -1] for end in (low, high))
     return low, high
 
 

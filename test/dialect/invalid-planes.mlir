@@ -520,3 +520,81 @@ func.func @sums_of_too_few_places(%x: memref<1x4x4xi32>, %w: memref<1x8x4xi32>, 
     : (memref<1x4x4xi32>, memref<1x8x4xi32>, memref<4x8xi32>) -> ()
   return
 }
+
+// -----
+
+func.func @halves_with_padding(%x: memref<1x4x4xi32>, %w: memref<1x64x4xi32>, %out: memref<1x4x4xi32>, %sums: memref<8xi32>) {
+  // expected-error @below {{out_sums must be memref<4xi32>, but is memref<8xi32>}}
+  "bit.plane_matmul"(%x, %w, %out, %sums) ({
+  ^bb0(%row: index, %col: index):
+    %bit = arith.constant true
+    gpu.yield %bit : i1
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "u1", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>}
+    : (memref<1x4x4xi32>, memref<1x64x4xi32>, memref<1x4x4xi32>, memref<8xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @a_number(%x: memref<1x4x4xi32>, %w: memref<1x64x4xi32>, %out: memref<i32>, %sums: memref<4xi32>) {
+  // expected-error @below {{out must have the sizes [1, 4, 4], but is memref<i32>}}
+  "bit.plane_matmul"(%x, %w, %out, %sums) ({
+  ^bb0(%row: index, %col: index):
+    %bit = arith.constant true
+    gpu.yield %bit : i1
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "u1", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 1, 0>}
+    : (memref<1x4x4xi32>, memref<1x64x4xi32>, memref<i32>, memref<4xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @sum_of_the_column(%x: memref<1x4x4xi32>, %w: memref<1x4x4xi32>, %a: memref<4xi32>, %out: memref<4x4xi32>) {
+  // expected-error @below {{bit.window_sum must be asked for the row}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %sum = "bit.window_sum"(%a, %col) {window = array<i64: 2, 1, 1, 0, 0, 1, 2, 1, 1, 0, 0, 1>} : (memref<4xi32>, index) -> i32
+    gpu.yield %sum : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>}
+    : (memref<1x4x4xi32>, memref<1x4x4xi32>, memref<4x4xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @a_layout(%x: memref<1x4x4xi32, strided<[16, 4, 1], offset: 8>>, %w: memref<1x4x4xi32>, %out: memref<4x4xi32>) {
+  // expected-error @below {{lhs must be memref<PxRx4xi32> for K = 128, but is memref<1x4x4xi32, strided<[16, 4, 1], offset: 8>>}}
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    gpu.yield %zero : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>}
+    : (memref<1x4x4xi32, strided<[16, 4, 1], offset: 8>>, memref<1x4x4xi32>, memref<4x4xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @pixels_of_three_words(%x: memref<1x4x3xi32>, %out: memref<1x4x3xi32>, %sums: memref<4xi32>) {
+  // expected-error @below {{planes must have pixels of whole 128 bits, or of 64, but are memref<1x4x3xi32>}}
+  "bit.plane_pool"(%x, %out, %sums) {encoding = #bit.encoding<"u1">, window = array<i64: 2, 1, 1, 0, 0, 1, 2, 1, 1, 0, 0, 1>}
+    : (memref<1x4x3xi32>, memref<1x4x3xi32>, memref<4xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @patches_of_two_words(%x: memref<1x4x2xi32>, %out: memref<1x4x2xi32>) {
+  // expected-error @below {{planes must have pixels of whole 128 bits, but are memref<1x4x2xi32>}}
+  "bit.plane_patches"(%x, %out) {window = array<i64: 2, 1, 1, 0, 0, 1, 2, 1, 1, 0, 0, 1>} : (memref<1x4x2xi32>, memref<1x4x2xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @too_many_filters_for_pairs(%w: memref<1x67108865x4xi32>, %s: memref<67108865xi32>, %out: memref<1x134217730x4xi32>, %sums: memref<134217730xi32>) {
+  // expected-error @below {{there must be filters, of up to 134217728 taps in all, but are 67108865 of 1}}
+  "bit.plane_pair_filters"(%w, %s, %out, %sums) {offset = 0 : i64, scale = 1 : i64, window = array<i64: 1, 1, 1, 0, 0, 1, 6, 1, 1, 0, 0, 1>}
+    : (memref<1x67108865x4xi32>, memref<67108865xi32>, memref<1x134217730x4xi32>, memref<134217730xi32>) -> ()
+  return
+}

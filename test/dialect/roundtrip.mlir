@@ -180,6 +180,15 @@ func.func @plane_unpack(%planes: memref<3x4x4xi32>, %out: memref<4x40xi8>, %zero
   return
 }
 
+// CHECK-LABEL: func.func @plane_pair_filters
+//       CHECK:   "bit.plane_pair_filters"(%{{.*}}, %{{.*}}, %{{.*}}, %{{.*}}) {offset = -64 : i64, scale = 2 : i64, window = array<i64: 1, 1, 1, 0, 0, 1, 6, 3, 1, 0, 0, 1>}
+//  CHECK-SAME:     : (memref<1x2x12xi32>, memref<6xi32>, memref<1x4x8xi32>, memref<8xi32>) -> ()
+func.func @plane_pair_filters(%w: memref<1x2x12xi32>, %sums: memref<6xi32>, %out: memref<1x4x8xi32>, %out_sums: memref<8xi32>) {
+  "bit.plane_pair_filters"(%w, %sums, %out, %out_sums) {offset = -64 : i64, scale = 2 : i64, window = array<i64: 1, 1, 1, 0, 0, 1, 6, 3, 1, 0, 0, 1>}
+    : (memref<1x2x12xi32>, memref<6xi32>, memref<1x4x8xi32>, memref<8xi32>) -> ()
+  return
+}
+
 // --- level 2 ---
 
 // CHECK-LABEL: func.func @tensor_map

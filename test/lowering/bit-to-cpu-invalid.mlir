@@ -49,3 +49,27 @@ func.func @computed(%x: memref<1x3x4xi32>, %w: memref<1x8x4xi32>, %a: memref<4xi
     : (memref<1x3x4xi32>, memref<1x8x4xi32>, memref<3x8xi32>) -> ()
   return
 }
+
+// -----
+
+func.func @pool(%x: memref<1x4x2xi32>, %out: memref<1x4x2xi32>, %sums: memref<4xi32>) {
+  // expected-error @below {{kernels for the CPU do not take pixels in pairs}}
+  "bit.plane_pool"(%x, %out, %sums) {encoding = #bit.encoding<"u1">, window = array<i64: 2, 1, 1, 0, 0, 1, 2, 1, 1, 0, 0, 1>}
+    : (memref<1x4x2xi32>, memref<1x4x2xi32>, memref<4xi32>) -> ()
+  return
+}
+
+// -----
+
+func.func @computed_sum(%x: memref<1x4x4xi32>, %w: memref<1x4x4xi32>, %a: memref<8xi32>, %out: memref<4x4xi32>) {
+  "bit.plane_matmul"(%x, %w, %out) ({
+  ^bb0(%row: index, %col: index):
+    %two = arith.constant 2 : index
+    %twice = arith.muli %row, %two : index
+    // expected-error @below {{kernels for the CPU do not take pixels in pairs}}
+    %sum = "bit.window_sum"(%a, %twice) {window = array<i64: 2, 1, 1, 0, 0, 1, 4, 1, 1, 0, 0, 1>} : (memref<8xi32>, index) -> i32
+    gpu.yield %sum : i32
+  }) {bitwise = #bit.bitwise<"and">, k = 128 : i64, out_encoding = "", operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>}
+    : (memref<1x4x4xi32>, memref<1x4x4xi32>, memref<4x4xi32>) -> ()
+  return
+}

@@ -310,6 +310,27 @@ def test_a_declaration_beside_the_function_does_no_harm() -> None:
     assert plan_of(declaration + ONE_PRODUCT, "sm_80") == plan_of(ONE_PRODUCT, "sm_80")
 
 
+VIEWED = """
+func.func @seen(%x: memref<1x4x4xi32> {{bit.value = "x", bit.part = "values", bit.shape = array<i64: 16>}}) {{
+  %v = memref.reinterpret_cast %x to offset: [{}], sizes: [1, {}, 4], strides: [{}, 4, 1]
+    : memref<1x4x4xi32> to memref<1x{}x4xi32{}>
+  return
+}}
+"""
+
+
+@pytest.mark.parametrize(("offset", "rows", "layout"), [(0, 2**20, ""), (4, 3, ", strided<[12, 4, 1], offset: 4>")])
+def test_only_whole_buffers_are_seen_in_other_shapes(offset: int, rows: int, layout: str) -> None:
+    with ir.Context() as context:
+        bit.load(context)
+        module = ir.Module.parse(VIEWED.format(offset, rows, 4 * rows, rows, layout))
+        with pytest.raises(
+            InputError, match=r"reinterpret_cast must see all elements of a buffer in order, .* this one"
+        ):
+            read_plan(module, "cpu")
+        assert read_plan(ir.Module.parse(VIEWED.format(0, 4, 16, 4, "")), "cpu").buffers
+
+
 def test_a_module_without_a_function_on_packed_matrices_is_refused() -> None:
     with pytest.raises(InputError, match="expected one function on packed matrices in the module, but found none"):
         plan_of("func.func @f(%x: tensor<4xi32>) -> tensor<4xi32> { return %x : tensor<4xi32> }", "sm_80")

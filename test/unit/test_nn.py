@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from networks import SMALL, equal, random_images
 
+import bitmlir
 from bitmlir import Packed, nn, unpack
 from bitmlir.dialects.errors import EncodingError, InputError, ShapeError
 from bitmlir.nn import zoo
@@ -201,7 +202,7 @@ CODES = Sign(SUMS)
             InputError,
             "the variance of BatchNorm must be positive, but of channel 3 it is -1",
         ),
-        (lambda: nn.compile(FLAT, 0, "cpu"), ShapeError, "batch must be a whole number from 1 on, got 0"),
+        (lambda: nn.compile(FLAT, 0, "cpu"), ShapeError, "batch must be a whole number from 1 to 134217728, got 0"),
         (lambda: nn.compile(np.ones(3), 1, "cpu"), InputError, "given by its last layer, got ndarray"),  # type: ignore[arg-type]
         (lambda: nn.compile(nn.Flatten(CODES), 1, "cpu"), InputError, "a network cannot end in Flatten"),
         (lambda: Sign(IMAGES), EncodingError, "Sign needs numbers, but Input yields codes"),
@@ -333,15 +334,15 @@ def test_numbers_that_leave_int32_are_refused(make: Any, message: str) -> None:
             lambda: nn.Conv2d(CODES, np.ones((8, 1, 1, 4))),
             2**23,
             "sm_90a",
-            r"^Input\(6×6×2\), in step 1 of 3 for a batch of 8388608, is more .* at most 134217728 pixels in all, .*: "
-            r"take fewer images at once, or a smaller layer$",
+            r"^Conv2d\(2→4\), in step 1 of 3 for a batch of 8388608, is more than a program can "
+            r"have \(take a smaller batch or layer\): .* at most 134217728 pixels in all",
         ),
         (lambda: nn.Conv2d(WIDE, np.ones((8, 3, 3, 70)), padding=1), 2**22, "cpu", r"^Conv2d\(70→8\), .* 8 GiB or"),
         (
             lambda: nn.Conv2d(WIDE, np.ones((8, 3, 3, 70)), padding=2**13),
             1,
             "cpu",
-            r"^Conv2d\(70→8\), in step 3 of 3 for a batch of 1, .* places in all images, .*: take a smaller layer$",
+            r"^Conv2d\(70→8\), in step 3 of 3 for a batch of 1, .*\(take a smaller layer\): .* places in all images",
         ),
         (
             lambda: nn.MaxPool2d(nn.Sign(nn.Conv2d(WIDE, np.ones((8, 1, 1, 70)))), 2**13, 1, 2**13 - 1),
@@ -349,12 +350,12 @@ def test_numbers_that_leave_int32_are_refused(make: Any, message: str) -> None:
             "sm_80",
             r"^MaxPool2d\(8195×8195×8\), in step 4 of 4 for a batch of 4",
         ),
-        (lambda: FLAT, 2**30, "cpu", r"^Input\(4\), in step 1 of 2 for a batch of 1073741824, .* at most 134217728"),
+        (lambda: FLAT, 2**30, "cpu", "^batch must be a whole number from 1 to 134217728, got 1073741824"),
         (
             lambda: Linear(Input((70000,)), np.ones((1, 70000)), "i8"),
             1,
             "cpu",
-            r"^Linear\(70000→1\), in step 2 of 2 .* can leave int32: .* of at most 65793: take a smaller layer$",
+            r"^Linear\(70000→1\), in step 2 of 2 .*\(take a smaller layer\): .* can leave int32: .* of at most 65793",
         ),
     ],
 )
@@ -430,3 +431,19 @@ def test_the_reference_takes_what_the_network_takes() -> None:
         model.reference(np.zeros((3, 4), np.uint8))
     with pytest.raises(ShapeError, match="got no array"):
         model.reference([[1, 2, 3, 4]] * 2)  # type: ignore[arg-type]
+
+
+def test_shortcuts_that_may_leave_float32_are_refused() -> None:
+    sums = nn.Conv2d(CODES, np.ones((4, 1, 1, 4)))
+    large = nn.BatchNorm(sums, np.full(4, 3e38), *np.zeros((2, 4)), np.ones(4))
+    with pytest.raises(InputError, match=r"^numbers of BatchNorm.* may leave float32, in which other layers read them"):
+        program_of(nn.Sign(nn.Add(nn.AvgPool2d(large, 1), large)))
+
+
+def test_a_saved_network_of_normalised_images_takes_no_pixels(tmp_path: Any) -> None:
+    network = nn.Linear(nn.Flatten(nn.Input((2, 2, 1), mean=0.5, std=0.25)), np.ones((3, 4)))
+    nn.compile(network, 1, "cpu").save(tmp_path / "n.bitmlir")
+    program = bitmlir.load(tmp_path / "n.bitmlir")
+    assert np.asarray(program(np.zeros((1, 2, 2, 1), np.float32))).size == 3
+    with pytest.raises(InputError, match="images must be of float32, got uint8: this program takes normalised images"):
+        program(np.zeros((1, 2, 2, 1), np.uint8))
