@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 from mlir import ir
+from mlir.dialects import llvm
 from mlir.execution_engine import ExecutionEngine
 
 from bitmlir.dialects.errors import CompileError, InputError
@@ -21,6 +23,9 @@ from bitmlir.runtime.plan import Buffer, Launch, Memset, Plan, Step
 
 __all__ = ["BoundProgram", "CpuProgram", "row_ranges"]
 
+_Function = Callable[[ctypes.Array], None]
+_PROTOTYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_FIELD_BYTES = 8
 _OPTIMIZATION_LEVEL = 2  # -O3 takes twice as long and unrolls the copying of panels into slower code
 
 
@@ -65,9 +70,11 @@ class CpuProgram:
         context.allow_unregistered_dialects = True  # what the plan was read from is still there: bit.* attributes
         with context, ir.Location.unknown():
             try:
-                self._engine = ExecutionEngine(ir.Module.parse(text), opt_level=_OPTIMIZATION_LEVEL)
                 names = {step.kernel for step in (*plan.setup, *plan.steps) if isinstance(step, Launch)}
-                self._kernels: dict[str, Callable[[ctypes.Array], None]] = {n: self._engine.lookup(n) for n in names}
+                module = ir.Module.parse(text)
+                _leave_kernels(module, names)
+                self._engine = ExecutionEngine(module, opt_level=_OPTIMIZATION_LEVEL)
+                self._kernels = {name: _found(self._engine, name) for name in names}
             except (ir.MLIRError, RuntimeError) as error:  # pyright: ignore[reportAttributeAccessIssue]
                 raise CompileError(f"LLVM cannot compile '{plan.name}' for this CPU: {error}") from error
         made = {name: _new(plan.buffer(name)) for name in plan.fixed_buffers - constants.keys()}
@@ -160,17 +167,17 @@ class BoundProgram:
 class _KernelCall:
     """A kernel with its arguments: memrefs, the first row, and the row past the last.
 
-    MLIR's calling convention (`llvm.emit_c_interface`, packed): an array of pointers to the arguments, and for a memref
-    that argument is a pointer to its descriptor.
+    MLIR's calling convention (packed): an array of pointers to the arguments, of which a memref has one for each field
+    of its descriptor.
     """
 
-    def __init__(self, kernel: Callable[[ctypes.Array], None], arrays: list[np.ndarray], first: int, last: int) -> None:
-        descriptors = [_descriptor(array) for array in arrays]
-        values = [ctypes.c_void_p(ctypes.addressof(d)) for d in descriptors]
-        rows = [ctypes.c_int64(first), ctypes.c_int64(last)]
+    def __init__(self, kernel: _Function, arrays: list[np.ndarray], first: int, last: int) -> None:
+        fields = [*itertools.chain.from_iterable(map(_descriptor, arrays)), first, last]
+        values = (ctypes.c_int64 * len(fields))(*fields)
+        places = range(ctypes.addressof(values), ctypes.addressof(values) + ctypes.sizeof(values), _FIELD_BYTES)
         self._kernel = kernel
-        self._arguments = (ctypes.c_void_p * (len(values) + 2))(*map(ctypes.addressof, [*values, *rows]))
-        self._referenced = (arrays, descriptors, values, rows)  # they must stay where the pointers say
+        self._arguments = (ctypes.c_void_p * len(fields))(*places)
+        self._referenced = (arrays, values)  # they must stay where the pointers say
 
     def __call__(self) -> None:
         self._kernel(self._arguments)
@@ -185,11 +192,29 @@ def _part(arena: np.ndarray, buffer: Buffer) -> np.ndarray:
     return np.ndarray(buffer.shape, numpy_dtype(buffer.dtype), arena, buffer.offset or 0)
 
 
-def _descriptor(array: np.ndarray) -> ctypes.Array:
-    """The memref descriptor: two pointers, an offset, sizes and strides in elements; each takes 8 bytes."""
+def _descriptor(array: np.ndarray) -> list[int]:
+    """The fields of the memref descriptor: two pointers, an offset, sizes and strides in elements."""
     strides = [stride // array.itemsize for stride in array.strides]
-    fields = [array.ctypes.data, array.ctypes.data, 0, *array.shape, *strides]
-    return (ctypes.c_int64 * len(fields))(*fields)
+    return [array.ctypes.data, array.ctypes.data, 0, *array.shape, *strides]
+
+
+def _leave_kernels(module: ir.Module, names: Collection[str]) -> None:
+    """Remove all functions with a body but the kernels of those names. These go into what the engine wraps around each
+    function, and nothing is left of them beside it: LLVM would compile a kernel twice else."""
+    for op in list(module.body.operations):
+        if isinstance(op, llvm.LLVMFuncOp) and list(op.regions[0].blocks):
+            if ir.StringAttr(op.attributes["sym_name"]).value not in names:
+                op.erase()
+                continue
+            op.attributes["always_inline"] = ir.UnitAttr.get()
+            op.attributes["linkage"] = ir.Attribute.parse("#llvm.linkage<linkonce_odr>")
+
+
+def _found(engine: ExecutionEngine, name: str) -> _Function:
+    address = engine.raw_lookup(name)
+    if not address:
+        raise RuntimeError(f"there is no kernel {name}")
+    return _PROTOTYPE(address)
 
 
 def _available_cpus() -> int:

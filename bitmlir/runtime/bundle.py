@@ -27,13 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "STAGES", "Bundle"]
 
-FORMAT = 4
+FORMAT = 5
 """The bundle format this version writes; it reads this one and every earlier one.
 
 2: launches have clusters and may overlap the one before. Those of format 1 have one block a cluster and do not.
 3: tensor maps may have windows.
 4: there are constants, steps that run once, memory that scratch shares, and uint8; tensor maps may see a buffer in
    another shape.
+5: kernels for the CPU take the fields of descriptors. Those of earlier formats have a second function that takes
+   descriptors, and need not.
 """
 
 STAGES = {

@@ -69,7 +69,6 @@ def kernel_function(
     """
     hosts = tuple(dict.fromkeys(value for value in arguments if value is not None))
     function = func.FuncOp(name, ir.FunctionType.get([*(v.type for v in hosts), index(), index()], []))
-    function.operation.attributes["llvm.emit_c_interface"] = ir.UnitAttr.get()
     function.operation.attributes["bit.row_block"] = ir.IntegerAttr.get(i64(), row_block)
     with ir.InsertionPoint(function.add_entry_block()):
         *parameters, first, last = function.arguments

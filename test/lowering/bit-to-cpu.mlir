@@ -9,7 +9,7 @@
 //       CHECK:   func.func @plane_matmul_0(%[[LHS:.*]]: memref<1x3x4xi32>, %[[RHS:.*]]: memref<2x100x4xi32>,
 //  CHECK-SAME:     %[[OUT:.*]]: memref<3x100xf32>, %[[SUMS:.*]]: memref<3xi32>, %[[BIAS:.*]]: memref<100xf32>,
 //  CHECK-SAME:     %[[FIRST:.*]]: index, %[[LAST:.*]]: index)
-//  CHECK-SAME:     attributes {bit.row_block = 4 : i64, llvm.emit_c_interface}
+//  CHECK-SAME:     attributes {bit.row_block = 4 : i64}
 
 // For each panel of 64 columns, the planes of rhs are copied with neighbouring columns side by side.
 

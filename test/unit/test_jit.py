@@ -10,8 +10,10 @@ import pytest
 from support import compile_for_cpu, product_text, random_matrix, run
 
 from bitmlir import reference
+from bitmlir.compiler import lower
 from bitmlir.dialects.errors import CompileError, InputError
 from bitmlir.jit import CpuProgram, row_ranges
+from bitmlir.lowering.targets import get_target
 from bitmlir.runtime.plan import Launch, Memset, Plan
 
 SIZES = (37, 40, 70)
@@ -149,3 +151,24 @@ def test_code_that_llvm_cannot_take_is_a_compile_error(product, text):
     program, _, _ = product
     with pytest.raises(CompileError, match="LLVM cannot compile 'product' for this CPU"):
         CpuProgram(text, program.plan)
+
+
+def test_functions_beside_the_kernels_are_left_out():
+    """The host function, which a plan stands for, and what bundles of before format 5 have for each kernel."""
+    bundle = lower(product_text(SIZES, "bipolar", "bipolar"), get_target("cpu"))
+    text = bundle.stages["cpu"].decode()
+    assert "llvm.func @product(" in text
+    (launch,) = bundle.plan.steps
+    inside, _, _ = text.rpartition("}")
+    wrapper = f"""
+      llvm.func @never_defined()
+      llvm.func @_mlir_ciface_{launch.kernel}(%x: !llvm.ptr) attributes {{llvm.emit_c_interface}} {{
+        llvm.call @never_defined() : () -> ()
+        llvm.return
+      }}
+    }}"""
+    m, n, k = SIZES
+    rng = np.random.default_rng(0)
+    (x, lhs), (y, rhs) = random_matrix(rng, (m, k), "bipolar"), random_matrix(rng, (n, k), "bipolar")
+    program = CpuProgram(inside + wrapper, bundle.plan)
+    np.testing.assert_array_equal(run(program, {"lhs": lhs, "rhs": rhs})["result"], reference.matmul(x, y))
