@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from mlir import ir
@@ -25,15 +26,17 @@ from bitmlir.lowering.passes import Pass, fail
 
 __all__ = ["BitToCpu"]
 
+_NAME = re.compile(r"%[\w$.#-]+")  # of a value in IR
+
 
 @dataclass(frozen=True)
 class BitToCpu(Pass):
     """Turn plane operations into CPU kernels and calls of them.
 
     Before: functions with `bit.plane_*` operations on memrefs. After: one function `@kernel(memrefs…, %first, %last)`
-    an operation, which computes the rows from %first to %last; the functions keep allocations and `func.call` on all
-    rows, in order: the launch plan. `bit.row_block` on a kernel says what the bounds of row ranges must be multiples
-    of, but for the last; as many rows are work enough for a thread.
+    an operation, or for several that are alike, which computes the rows from %first to %last; the functions keep
+    allocations and `func.call` on all rows, in order: the launch plan. `bit.row_block` on a kernel says what the bounds
+    of row ranges must be multiples of, but for the last; as many rows are work enough for a thread.
     """
 
     name: ClassVar[str] = "bit-to-cpu"
@@ -41,16 +44,41 @@ class BitToCpu(Pass):
 
     def run(self, op: ir.Operation) -> None:
         number = 0
+        built: dict[str, tuple[Kernel, list[int]]] = {}  # with the places of its arguments among the values it is of
         for function in [f for f in op.regions[0].blocks[0].operations if isinstance(f, func.FuncOp)]:
             for inner in [] if function.is_external else list(function.entry_block.operations):
                 if isinstance(inner, bit.PlaneOp):
                     with inner.location:
-                        with ir.InsertionPoint(function):
-                            kernel = _build(kernel_name(inner, number), inner)
+                        kind, values = _kind(inner), _values(inner)
+                        if kind in built:
+                            kernel, places = built[kind]
+                            kernel = replace(kernel, arguments=tuple(values[place] for place in places))
+                        else:
+                            with ir.InsertionPoint(function):
+                                kernel = _build(kernel_name(inner, number), inner)
+                            built[kind] = kernel, [values.index(argument) for argument in kernel.arguments]
                         with ir.InsertionPoint(inner):
                             _call(kernel, written_by(inner))
                     inner.operation.erase()
                     number += 1
+
+
+def _values(op: bit.PlaneOp) -> list[ir.Value]:
+    """What an operation and those in its body take."""
+    bodies = [block.operations for region in op.operation.regions for block in region]
+    return [*op.operation.operands, *(v for body in bodies for inner in body for v in inner.operation.operands)]
+
+
+def _kind(op: bit.PlaneOp) -> str:
+    """A text that says all that a kernel depends on: equal ones have one kernel, on arrays of their own."""
+    text = str(op.operation.get_asm(print_generic_op_form=True, use_local_scope=True))
+    # Of numbers that the body takes from outside it says the name alone; of arrays all that matters.
+    numbers = [value.owner for value in _values(op) if not isinstance(value.type, ir.MemRefType)]
+    for owner in numbers:
+        if not isinstance(owner, ir.Block) and owner.parent != op.operation:
+            text += f"\n{owner}"
+    names: dict[str, str] = {}
+    return _NAME.sub(lambda name: names.setdefault(name[0], f"%{len(names)}"), text)
 
 
 def _build(name: str, op: bit.PlaneOp) -> Kernel:

@@ -166,6 +166,70 @@ func.func @both(%x: memref<3x70xi8>, %y: memref<3x70xi8>) {
 
 // -----
 
+// Operations that are alike share a kernel, each with its own arrays. Others do not: the third product has one array for
+// both operands, and the numbers that the last two take from outside their bodies differ.
+
+//       CHECK: func.func @plane_matmul_0(
+//   CHECK-NOT: func.func @plane_matmul_1(
+//       CHECK: func.func @plane_matmul_2(%{{.*}}: memref<1x5x4xi32>, %{{.*}}: memref<5x5xi32>, %{{.*}}: index, %{{.*}}: index)
+//       CHECK: @plane_matmul_3_0_links : memref<2x4xindex> = dense<{{\[}}[0, 1, 0, 0], [1, 2, 7, 0]]>
+//       CHECK: func.func @plane_matmul_3(
+//       CHECK: @plane_matmul_4_0_links : memref<2x4xindex> = dense<{{\[}}[0, 1, 0, 0], [1, 2, 8, 0]]>
+//       CHECK: func.func @plane_matmul_4(
+// CHECK-LABEL: func.func @alike(
+//  CHECK-SAME:   %[[X:.*]]: memref<1x5x4xi32>, %[[Y:.*]]: memref<1x5x4xi32>, %[[P:.*]]: memref<5x5xi32>, %[[Q:.*]]: memref<5x5xi32>)
+//       CHECK:   call @plane_matmul_0(%[[X]], %[[Y]], %[[P]], %{{.*}}) {bit.writes = array<i64: 2>}
+//       CHECK:   call @plane_matmul_0(%[[Y]], %[[X]], %[[Q]], %{{.*}}) {bit.writes = array<i64: 2>}
+//       CHECK:   call @plane_matmul_2(%[[X]], %[[P]], %{{.*}}) {bit.writes = array<i64: 1>}
+//       CHECK:   call @plane_matmul_3(%[[X]], %[[Y]], %[[P]], %{{.*}})
+//       CHECK:   call @plane_matmul_4(%[[X]], %[[Y]], %[[P]], %{{.*}})
+func.func @alike(%x: memref<1x5x4xi32>, %y: memref<1x5x4xi32>, %p: memref<5x5xi32>, %q: memref<5x5xi32>) {
+  %seven = arith.constant 7 : i32
+  %eight = arith.constant 8 : i32
+  "bit.plane_matmul"(%x, %y, %p) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, k = 100, bitwise = #bit.bitwise<"and">, out_encoding = ""}
+    : (memref<1x5x4xi32>, memref<1x5x4xi32>, memref<5x5xi32>) -> ()
+  "bit.plane_matmul"(%y, %x, %q) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, k = 100, bitwise = #bit.bitwise<"and">, out_encoding = ""}
+    : (memref<1x5x4xi32>, memref<1x5x4xi32>, memref<5x5xi32>) -> ()
+  "bit.plane_matmul"(%x, %x, %p) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %acc : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, k = 100, bitwise = #bit.bitwise<"and">, out_encoding = ""}
+    : (memref<1x5x4xi32>, memref<1x5x4xi32>, memref<5x5xi32>) -> ()
+  "bit.plane_matmul"(%x, %y, %p) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    %shifted = arith.shli %acc, %seven : i32
+    %sum = "bit.plane_product"(%shifted) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %sum : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, k = 100, bitwise = #bit.bitwise<"and">, out_encoding = ""}
+    : (memref<1x5x4xi32>, memref<1x5x4xi32>, memref<5x5xi32>) -> ()
+  "bit.plane_matmul"(%x, %y, %p) ({
+  ^bb0(%row: index, %col: index):
+    %zero = arith.constant 0 : i32
+    %acc = "bit.plane_product"(%zero) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    %shifted = arith.shli %acc, %eight : i32
+    %sum = "bit.plane_product"(%shifted) {lhs_planes = array<i64: 0>, rhs_planes = array<i64: 0>} : (i32) -> i32
+    gpu.yield %sum : i32
+  }) {operandSegmentSizes = array<i32: 1, 1, 0, 0, 1, 0, 0>, k = 100, bitwise = #bit.bitwise<"and">, out_encoding = ""}
+    : (memref<1x5x4xi32>, memref<1x5x4xi32>, memref<5x5xi32>) -> ()
+  return
+}
+
+// -----
+
 // Functions without plane operations, and declarations, stay as they are.
 
 // CHECK-LABEL: func.func private @outside()
