@@ -49,20 +49,23 @@ class FragmentLayout:
     warp_rows: int = 0
 
     def __post_init__(self) -> None:
-        covered = np.zeros((self.rows, self.columns), np.int64)
-        for warp in range(self.warps):
-            for lane in range(LANES):
-                for register in range(len(self.registers)):
-                    row, column = self.position(warp, lane, register)
-                    covered[row, column : column + self.elements] += 1
-        if not (covered == 1).all():
+        warp, lane = (numbers[:, None] for numbers in np.divmod(np.arange(self.warps * LANES), LANES))
+        rows, columns = zip(*self.registers, strict=True)
+        row, column = self._moved(np.array(rows), np.array(columns), warp, lane)
+        row, column = np.broadcast_arrays(row[..., None], column[..., None] + np.arange(self.elements))
+        inside = (row < self.rows) & (column < self.columns)
+        times = np.bincount((row * self.columns + column)[inside], minlength=self.rows * self.columns)
+        if not inside.all() or not (times == 1).all():
             raise ValueError(f"{self} does not cover each element exactly once")
 
     def position(self, warp: int, lane: int, register: int) -> tuple[int, int]:
         """Row and column of the first element that a register holds."""
         row, column = self.registers[register]
-        row += lane // LANES_PER_ROW + self.warp_rows * warp
-        return row, column + lane % LANES_PER_ROW * self.lane_columns
+        return self._moved(row, column, warp, lane)
+
+    def _moved(self, row: Any, column: Any, warp: Any, lane: Any) -> Any:
+        """From the place of a register of lane 0 in warp 0 to that of another lane and warp; numbers or arrays."""
+        return row + lane // LANES_PER_ROW + self.warp_rows * warp, column + lane % LANES_PER_ROW * self.lane_columns
 
     @property
     def row_offsets(self) -> tuple[int, ...]:
