@@ -237,9 +237,15 @@ class DialectOp(ir.OpView):
         return None
 
     @classmethod
-    def fields(cls, kind: type[F]) -> list[F]:
+    def fields(cls, kind: type[F]) -> tuple[F, ...]:
         """The declared fields of a kind, in order."""
-        return [field for field in cls.FIELDS if isinstance(field, kind)]
+        key = cls, kind  # reading any part of an operation asks for them
+        if key not in _FIELDS:
+            _FIELDS[key] = tuple(field for field in cls.FIELDS if isinstance(field, kind))
+        return _FIELDS[key]
+
+
+_FIELDS: dict[tuple[type[DialectOp], type[Field[Any]]], tuple[Any, ...]] = {}
 
 
 def _attribute(value: Any) -> ir.Attribute:

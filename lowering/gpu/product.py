@@ -89,12 +89,17 @@ class ProductProblem:
         return self.op.out_sums is not None
 
     @cached_property
+    def sparse(self) -> bool:
+        """Whether a bitmap says which tiles are empty."""
+        return self.op.lhs_tiles is not None or self.op.rhs_tiles is not None
+
+    @cached_property
     def sum_columns(self) -> int | None:
         """Columns that share a sum of a packed result, if a row has several."""
         sums = bit.sums_of_row(self.op.out, self.op.out_sums) if self.packed else 1
         return None if sums == 1 else self.n // sums
 
-    @property
+    @cached_property
     def numbers(self) -> ir.Value | None:
         """The array of numbers that is stored: a plain result, or what is kept beside a packed one."""
         if isinstance(self.op, bit.PlaneSearchOp):
@@ -130,7 +135,7 @@ class ProductProblem:
         """The number of columns, if tiles that cover the padding, too, reach past the last one."""
         return self.n if ceil_div(self.covered_columns, tile_columns) * tile_columns != self.n else None
 
-    @property
+    @cached_property
     def zeroed(self) -> tuple[ir.Value, ...]:
         """Buffers that must be zero before the kernel runs: what many blocks add row sums or keys to."""
         if isinstance(self.op, bit.PlaneSearchOp):

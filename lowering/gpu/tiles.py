@@ -247,7 +247,7 @@ def _wgmma_fault(problem: ProductProblem, tile: WgmmaTile) -> str | None:
         return f"{tile.consumers} warp groups leave {most} registers a thread, too few for {held}: use smaller tiles"
     if tile.alternate and (tile.rows != GROUP_ROWS or tile.swapped):
         return f"warp groups that alternate have tiles of {GROUP_ROWS} rows, on sides that are not swapped"
-    sparse = problem.op.lhs_tiles is not None or problem.op.rhs_tiles is not None
+    sparse = problem.sparse
     if tile.planes > 1 and (not tile.swapped or sparse or tile.planes != stackable(problem.chains)):
         return "planes side by side must be all planes of lhs, on swapped sides, without bitmaps"
     if tile.swapped and problem.packed:
