@@ -1,7 +1,8 @@
 """A lit test format that is fast because it starts no Python: tools run in forks of the worker, which has MLIR loaded.
 
-RUN lines that are pipelines of our tools and FileCheck (each perhaps after `%exit-code N`, or with `2>&1`) are run
-here; a test with any other line is handed to lit's own ShTest as a whole. A tool that aborts ends only its fork.
+RUN lines that are pipelines of our tools, FileCheck and a few other programs (each perhaps after `%exit-code N`, or
+with `2>&1`) are run here; a test with any other line is handed to lit's own ShTest as a whole. A tool that aborts ends
+only its fork.
 """
 
 from __future__ import annotations
@@ -25,7 +26,22 @@ import lit.TestRunner
 __all__ = ["WarmShTest"]
 
 # Loaded before forking, so that no fork loads them. Nothing here creates an MLIR context: it would own threads.
-WARM = ("bitmlir.dialects.bit", "bitmlir.lowering.pipeline", "bitmlir.tools.opt", "bitmlir.tools.expectations")
+WARM = (
+    "bitmlir.compiler",
+    "bitmlir.dialects.bit",
+    "bitmlir.jit",
+    "bitmlir.lowering.bit_to_cpu",
+    "bitmlir.lowering.bit_to_gpu",
+    "bitmlir.lowering.choose_tiles",
+    "bitmlir.lowering.pipeline",
+    "bitmlir.nn.zoo",
+    "bitmlir.tools.bench.measure",
+    "bitmlir.tools.bench.plot",
+    "bitmlir.tools.check",
+    "bitmlir.tools.expectations",
+    "bitmlir.tools.opt",
+)
+OTHERS = ("cp", "mkdir", "sed")  # programs that need no shell
 
 TIMEOUT_SECONDS = 60
 
@@ -52,7 +68,7 @@ class Outcome:
 
 
 class WarmShTest(lit.formats.ShTest):
-    """ShTest with a fast path for pipelines of `python -m <one of the modules>` and FileCheck."""
+    """ShTest with a fast path for pipelines of `python -m <one of the modules>`, FileCheck and `OTHERS`."""
 
     def __init__(self, filecheck: str, modules: tuple[str, ...]) -> None:
         super().__init__(execute_external=False)
@@ -100,7 +116,7 @@ class WarmShTest(lit.formats.ShTest):
         if len(words) > 3 and words[1].endswith("exit_code.py"):
             exit_code, words = int(words[2]), words[3:]
         is_tool = words[:2] == [sys.executable, "-m"] and words[2] in self._modules
-        if not is_tool and words[:1] != [self._filecheck]:
+        if not is_tool and words[0] not in (self._filecheck, *OTHERS):
             return None
         if any(re.fullmatch(r"[|&<>;()]+", word) for word in words):
             return None

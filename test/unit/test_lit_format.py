@@ -32,6 +32,8 @@ def format_() -> WarmShTest:
         (f"{TOOL} '--p=a(b | c), d' ", [Command((*TOOL.split(), "--p=a(b | c), d"))]),
         (f"{TOOL} a | {CHECK} b", [Command((*TOOL.split(), "a")), Command((CHECK, "b"))]),
         (f"{TOOL} a 2>&1 | {CHECK} b", [Command((*TOOL.split(), "a"), joined=True), Command((CHECK, "b"))]),
+        ("mkdir -p a", [Command(("mkdir", "-p", "a"))]),
+        (f"sed 's/a/b/' c | {CHECK} d", [Command(("sed", "s/a/b/", "c")), Command((CHECK, "d"))]),
         (f"python exit_code.py 70 {TOOL} a", [Command((*TOOL.split(), "a"), exit_code=70)]),
     ],
 )
@@ -45,6 +47,8 @@ def test_pipelines_of_tools_and_filecheck_are_taken(format_: WarmShTest, line: s
         "cat a.mlir",
         f"cat a.mlir | {TOOL}",
         f"{TOOL} a > out",
+        "sed 's/a/b/' c > d",
+        "mkdir a && mkdir b",
         f"{TOOL} a < in",
         f"{TOOL} a && {TOOL} b",
         f"{TOOL} a; {TOOL} b",
