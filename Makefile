@@ -18,7 +18,7 @@ demo: $(VENV)/demo.stamp ## classify real digits on the GPU or CPU; ARGS="--mnis
 	@$(RUN) docs/demo/demo.py $(ARGS)
 
 test: $(VENV)/test.stamp ## run all tests; ARGS="-k name" for some of them
-	@$(RUN) -m pytest -q -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
+	@$(RUN) -m pytest -q -n auto --maxprocesses 8 --dist loadscope $(ARGS)
 
 sanitize: $(VENV)/sanitize.stamp ## look for memory faults and races in one GPU kernel of each family; SANITIZER=PATH for another tool
 	@for tool in memcheck racecheck; do \

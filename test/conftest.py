@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 from fake_driver import faked_driver
+from work_units import pytest_xdist_make_scheduler as pytest_xdist_make_scheduler
 
 from bitmlir.dialects.errors import DeviceError
 from bitmlir.runtime.driver import Device

@@ -1,4 +1,4 @@
-"""Every lit test as a pytest test: lit runs once over the whole suite, and each file's result is looked up."""
+"""Every lit test as a pytest test: lit runs once, in one worker, and each file's result is looked up."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ FILES = sorted(
 )
 
 Results = dict[str, dict[str, str]]
-
-pytestmark = pytest.mark.xdist_group("lit")  # in one process, since lit runs once
 
 
 @pytest.fixture(scope="module")
