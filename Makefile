@@ -17,8 +17,9 @@ help: ## list the commands
 demo: $(VENV)/demo.stamp ## classify real digits on the GPU or CPU; ARGS="--mnist DIR" for MNIST, ARGS=--help for more
 	@$(RUN) docs/demo/demo.py $(ARGS)
 
+# The cores are the workers': threads that numpy's products start beside them would wait for each other in loops.
 test: $(VENV)/test.stamp ## run all tests; ARGS="-k name" for some of them
-	@$(RUN) -m pytest -q -n auto --maxprocesses 8 --dist loadscope $(ARGS)
+	@OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -q -n auto --maxprocesses 8 --dist loadscope $(ARGS)
 
 sanitize: $(VENV)/sanitize.stamp ## look for memory faults and races in one GPU kernel of each family; SANITIZER=PATH for another tool
 	@for tool in memcheck racecheck; do \
