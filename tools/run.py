@@ -123,7 +123,8 @@ def _images(network: Executable, path: str) -> np.ndarray:
         raise InputError(f"'{path}' is no whole .npy file of numbers, as numpy.save writes them") from None
     (argument,) = network.plan.arguments
     if images.dtype != (expected := numpy_dtype(argument.dtype or "")):
-        fix = "convert them" if expected == np.uint8 else "normalise them as the network's training did"
+        is_close = expected == np.uint8 or images.dtype.kind == "f"
+        fix = f"convert them to {expected}" if is_close else "normalise them as the network's training did"
         raise InputError(f"'{path}' must hold images of {expected}, got {images.dtype}: {fix}")
     shape = argument.shape[1:]
     if images.shape[1:] != shape or images.ndim != len(shape) + 1:

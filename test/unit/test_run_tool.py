@@ -114,10 +114,12 @@ def test_normalised_images_get_the_classes_of_their_pixels(tmp_path: Path, capfd
     assert run.main(["run", bundle, saved(tmp_path / "x.npy", start.normalised(pixels)), "--json"]) == 0
     sums = pixels.reshape(6, -1).astype(int) @ weights.T
     assert [row["classes"][0]["score"] for row in json.loads(capfd.readouterr().out)] == sums.max(axis=1).tolist()
-    for array in (pixels, start.normalised(pixels).astype(np.float64)):
+    for array, advice in (
+        (pixels, "got uint8: normalise them as the network's training did"),
+        (start.normalised(pixels).astype(np.float64), "got float64: convert them to float32"),
+    ):
         assert run.main(["run", bundle, saved(tmp_path / "x.npy", array)]) == 1
-        message = f"must hold images of float32, got {array.dtype}: normalise them as the network's training did"
-        assert message in capfd.readouterr().err
+        assert f"must hold images of float32, {advice}" in capfd.readouterr().err
 
 
 # --- what is refused --------------------------------------------------------------------------------
@@ -126,8 +128,8 @@ def test_normalised_images_get_the_classes_of_their_pixels(tmp_path: Path, capfd
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 5, 4, 3), np.float32), "must hold images of uint8, got float32: convert them"),
-        (np.zeros((2, 5, 4, 3), np.int8), "must hold images of uint8, got int8: convert them"),
+        (np.zeros((2, 5, 4, 3), np.float32), "must hold images of uint8, got float32: convert them to uint8"),
+        (np.zeros((2, 5, 4, 3), np.int8), "must hold images of uint8, got int8: convert them to uint8"),
         (np.zeros((2, 4, 5, 3), np.uint8), "must hold images of shape (number, 5, 4, 3), got (2, 4, 5, 3)"),
         (np.zeros((5, 4, 3), np.uint8), "must hold images of shape (number, 5, 4, 3), got (5, 4, 3)"),
         (np.zeros((), np.uint8), "must hold images of shape (number, 5, 4, 3), got ()"),
