@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 from mlir import ir
@@ -81,32 +82,31 @@ def _kind(op: bit.PlaneOp) -> str:
     return _NAME.sub(lambda name: names.setdefault(name[0], f"%{len(names)}"), text)
 
 
+_BUILDERS: Mapping[type[bit.PlaneOp], Callable[..., Kernel]] = MappingProxyType(
+    {
+        bit.PlaneEdgeSumsOp: build_edge_sums_kernel,
+        bit.PlanePackOp: build_pack_kernel,
+        bit.PlanePackPatchesOp: build_pack_patches_kernel,
+        bit.PlanePatchSumsOp: build_patch_sums_kernel,
+        bit.PlanePatchesOp: build_patches_kernel,
+        bit.PlanePoolOp: build_pool_kernel,
+        bit.PlaneRanksOp: build_ranks_kernel,
+        bit.PlaneReduceWindowOp: build_reduce_window_kernel,
+        bit.PlaneSpreadFiltersOp: build_spread_filters_kernel,
+        bit.PlaneUnpackOp: build_unpack_kernel,
+    }
+)
+
+
 def _build(name: str, op: bit.PlaneOp) -> Kernel:
     _refuse_pairs(op)
-    if isinstance(op, bit.PlanePackOp):
-        return build_pack_kernel(name, op)
-    if isinstance(op, bit.PlaneUnpackOp):
-        return build_unpack_kernel(name, op)
-    if isinstance(op, bit.PlaneRanksOp):
-        return build_ranks_kernel(name, op)
-    if isinstance(op, bit.PlanePatchesOp):
-        return build_patches_kernel(name, op)
+    if build := _BUILDERS.get(type(op)):
+        return build(name, op)
     if isinstance(op, bit.PlaneByteConvOp):
         fail(op, "kernels for the CPU cannot multiply bytes: run bit-decompose for the CPU")
-    if isinstance(op, bit.PlanePackPatchesOp):
-        return build_pack_patches_kernel(name, op)
-    if isinstance(op, bit.PlanePatchSumsOp):
-        return build_patch_sums_kernel(name, op)
-    if isinstance(op, bit.PlaneEdgeSumsOp):
-        return build_edge_sums_kernel(name, op)
-    if isinstance(op, bit.PlaneSpreadFiltersOp):
-        return build_spread_filters_kernel(name, op)
-    if isinstance(op, bit.PlanePoolOp):
-        return build_pool_kernel(name, op)
-    if isinstance(op, bit.PlaneReduceWindowOp):
-        return build_reduce_window_kernel(name, op)
     if isinstance(op, bit.PlanePairFiltersOp):
         fail(op, f"kernels for the CPU {_NO_PAIRS}")
+    assert isinstance(op, bit.PlaneProduct)
     if op.window is not None:
         fail(op, "kernels for the CPU cannot gather what a window sees: run bit-decompose for the CPU")
     return build_product_kernel(name, op)

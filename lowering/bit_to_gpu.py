@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from mlir import ir
@@ -130,31 +131,34 @@ def _symbol(op: ir.OpView) -> ir.StringAttr | None:
     return ir.StringAttr(op.attributes["sym_name"]) if "sym_name" in op.attributes else None
 
 
+_BUILDERS: Mapping[type[bit.PlaneOp], Callable[..., Kernel]] = MappingProxyType(
+    {
+        bit.PlanePackOp: build_pack_kernel,
+        bit.PlaneUnpackOp: build_unpack_kernel,
+        bit.PlaneRanksOp: build_ranks_kernel,
+    }
+)
+_BUILDERS_FOR_TARGET: Mapping[type[bit.PlaneOp], Callable[..., Kernel]] = MappingProxyType(
+    {
+        bit.PlaneByteConvOp: build_byte_conv_kernel,
+        bit.PlaneEdgeSumsOp: build_edge_sums_kernel,
+        bit.PlanePackPatchesOp: build_pack_patches_kernel,
+        bit.PlanePairFiltersOp: build_pair_filters_kernel,
+        bit.PlanePatchSumsOp: build_patch_sums_kernel,
+        bit.PlanePatchesOp: build_patches_kernel,
+        bit.PlanePoolOp: build_pool_kernel,
+        bit.PlaneReduceWindowOp: build_reduce_window_kernel,
+        bit.PlaneSpreadFiltersOp: build_spread_filters_kernel,
+    }
+)
+
+
 def _build(module: ir.Block, name: str, op: bit.PlaneOp, target: Target) -> Kernel:
-    if isinstance(op, bit.PlanePackOp):
-        return build_pack_kernel(module, name, op)
-    if isinstance(op, bit.PlaneUnpackOp):
-        return build_unpack_kernel(module, name, op)
-    if isinstance(op, bit.PlaneRanksOp):
-        return build_ranks_kernel(module, name, op)
-    if isinstance(op, bit.PlanePatchesOp):
-        return build_patches_kernel(module, name, op, target)
-    if isinstance(op, bit.PlaneByteConvOp):
-        return build_byte_conv_kernel(module, name, op, target)
-    if isinstance(op, bit.PlanePackPatchesOp):
-        return build_pack_patches_kernel(module, name, op, target)
-    if isinstance(op, bit.PlanePatchSumsOp):
-        return build_patch_sums_kernel(module, name, op, target)
-    if isinstance(op, bit.PlaneEdgeSumsOp):
-        return build_edge_sums_kernel(module, name, op, target)
-    if isinstance(op, bit.PlanePairFiltersOp):
-        return build_pair_filters_kernel(module, name, op, target)
-    if isinstance(op, bit.PlaneSpreadFiltersOp):
-        return build_spread_filters_kernel(module, name, op, target)
-    if isinstance(op, bit.PlanePoolOp):
-        return build_pool_kernel(module, name, op, target)
-    if isinstance(op, bit.PlaneReduceWindowOp):
-        return build_reduce_window_kernel(module, name, op, target)
+    if build := _BUILDERS.get(type(op)):
+        return build(module, name, op)
+    if build := _BUILDERS_FOR_TARGET.get(type(op)):
+        return build(module, name, op, target)
+    assert isinstance(op, bit.PlaneProduct)
     problem = ProductProblem(op, target)
     tile = given_tile(problem) or choose_tile(problem)
     if isinstance(tile, ResidentTile):
