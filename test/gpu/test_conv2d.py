@@ -44,16 +44,20 @@ TILES = [
 ]
 
 
-@pytest.mark.parametrize("target", ["sm_90a", "sm_90", "sm_80", "sm_75"])
-@pytest.mark.parametrize("case", [*CASES, *GROUPED, *LARGE])
-def test_every_element_is_exact(case: str, target: str) -> None:
-    spec = {**CASES, **GROUPED, **LARGE}[case]
-    bundle = lower_for_gpu(spec, target)
-    operands = random_operands(bundle.plan, seed=7)
+def require_exact(spec: Conv2dSpec, target: str, tile: str | None = None, *, seed: int) -> None:
+    """Compare every element that a convolution yields with plain numpy's."""
+    bundle = lower_for_gpu(spec, target, tile)
+    operands = random_operands(bundle.plan, seed)
     (value,) = bundle.plan.results
     result = run_on_gpu(bundle, operands.given)[value.name]
     (expected,) = expected_results(bundle.plan, spec, operands.plain)
     np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
+
+
+@pytest.mark.parametrize("target", ["sm_90a", "sm_90", "sm_80", "sm_75"])
+@pytest.mark.parametrize("case", [*CASES, *GROUPED, *LARGE])
+def test_every_element_is_exact(case: str, target: str) -> None:
+    require_exact({**CASES, **GROUPED, **LARGE}[case], target, seed=7)
 
 
 @pytest.mark.parametrize("tile", TILES)
@@ -80,13 +84,7 @@ STAYING = {
 @pytest.mark.parametrize("tile", ["rows=64,columns=64,stages=6,alternate", "rows=128,columns=32,stages=3"])
 @pytest.mark.parametrize("case", STAYING)
 def test_filters_may_stay_in_shared_memory(case: str, tile: str) -> None:
-    spec = STAYING[case]
-    bundle = lower_for_gpu(spec, "sm_90a", tile=f"{tile},stationary")
-    operands = random_operands(bundle.plan, seed=13)
-    (value,) = bundle.plan.results
-    result = run_on_gpu(bundle, operands.given)[value.name]
-    (expected,) = expected_results(bundle.plan, spec, operands.plain)
-    np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
+    require_exact(STAYING[case], "sm_90a", f"{tile},stationary", seed=13)
 
 
 PADDED = {
@@ -115,13 +113,7 @@ PADDED_TILES = [
 @pytest.mark.parametrize("tile", PADDED_TILES)
 @pytest.mark.parametrize("case", PADDED)
 def test_taps_may_be_padded(case: str, tile: str) -> None:
-    spec = PADDED[case]
-    bundle = lower_for_gpu(spec, "sm_90a", tile=f"{tile},padded")
-    operands = random_operands(bundle.plan, seed=17)
-    (value,) = bundle.plan.results
-    result = run_on_gpu(bundle, operands.given)[value.name]
-    (expected,) = expected_results(bundle.plan, spec, operands.plain)
-    np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
+    require_exact(PADDED[case], "sm_90a", f"{tile},padded", seed=17)
 
 
 PADDED_STAYING = {
@@ -135,13 +127,7 @@ PADDED_STAYING = {
 @pytest.mark.parametrize("tile", ["rows=64,columns=32,stages=3,alternate", "rows=128,columns=32,stages=3"])
 @pytest.mark.parametrize("case", PADDED_STAYING)
 def test_padded_filters_may_stay_in_shared_memory(case: str, tile: str) -> None:
-    spec = PADDED_STAYING[case]
-    bundle = lower_for_gpu(spec, "sm_90a", tile=f"{tile},stationary,padded")
-    operands = random_operands(bundle.plan, seed=19)
-    (value,) = bundle.plan.results
-    result = run_on_gpu(bundle, operands.given)[value.name]
-    (expected,) = expected_results(bundle.plan, spec, operands.plain)
-    np.testing.assert_array_equal(unpack(result) if isinstance(result, Packed) else result, expected)
+    require_exact(PADDED_STAYING[case], "sm_90a", f"{tile},stationary,padded", seed=19)
 
 
 def test_device_arrays_go_in_and_come_out_as_images() -> None:
