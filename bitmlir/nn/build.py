@@ -42,8 +42,10 @@ def results_of(program: Program, every: bool = False) -> dict[str, Codes | Numbe
 
 def constants_of(program: Program) -> dict[str, Any]:
     """The arguments of the module beside the input, by name: what products multiply with, and what epilogues read."""
-    pixels = program.pixels
-    constants: dict[str, Any] = {} if pixels is None else {"mean": pixels.mean, "std": pixels.std}
+    constants: dict[str, Any] = {}
+    if program.input.is_normalised:
+        channels = _start_of(program).source[-1]  # of images that are flat, all of their numbers
+        constants = {"mean": np.resize(program.input.mean, channels), "std": np.resize(program.input.std, channels)}
     for number, step in enumerate(program.steps):
         if isinstance(step, Product):
             constants[f"weights{number}"] = step.weights
@@ -65,20 +67,26 @@ def _arrays(epilogue: Epilogue) -> dict[str, np.ndarray]:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
+def _start_of(program: Program) -> Start:
+    """The first step."""
+    start = program.steps[0]
+    assert isinstance(start, Start)
+    return start
+
+
 def network_module(program: Program, batch: int, every: bool = False) -> ir.Module:
     """A module of one function `network`: input and constants in, `results_of` the program out.
 
     Needs a current context with the `bit` dialect loaded.
     """
-    start = program.steps[0]
-    assert isinstance(start, Start)
-    arguments = {INPUT: _plain([batch, *start.source], "i8" if program.pixels is None else "f32")}
+    start = _start_of(program)
+    arguments = {INPUT: _plain([batch, *start.source], "f32" if program.input.is_normalised else "i8")}
     arguments |= {name: _argument_type(value) for name, value in constants_of(program).items()}
     results = results_of(program, every)
 
     def body(values: Values) -> list[ir.Value]:
         made: dict[Codes | Numbers, ir.Value] = {}
-        images = values[INPUT] if program.pixels is None else _bytes(values[INPUT], values)
+        images = _bytes(values[INPUT], values) if program.input.is_normalised else values[INPUT]
         for number, step in enumerate(program.steps):
             own = {n: values[f"{n}{number}"] for n in _own_names(step)}
             types = [_type(result, batch) for result in step.results]

@@ -20,7 +20,7 @@ def fault_of_layer(error: IRError, program: Program, text: str, batch: int) -> S
     if found is None:
         return None
     steps = [_layer_of(program, number) for number in range(len(program.steps))]
-    layers = [*([] if program.pixels is None else [program.input]), *steps]
+    layers = [*([program.input] if program.input.is_normalised else []), *steps]
     number = sum(_STEP.match(line) is not None for line in text.splitlines()[: int(found["line"])])
     if not 1 <= number <= len(layers):
         return None

@@ -32,7 +32,6 @@ from bitmlir.nn.steps import (
     Epilogue,
     Limits,
     Numbers,
-    Pixels,
     Plus,
     Pool,
     Product,
@@ -61,7 +60,7 @@ def program_of(output: Layer) -> Program:
     for group in groups:
         steps.append(maker.step(group, steps))
     result = next(value for step in steps for value in step.results if value.layer is output)
-    return Program(tuple(steps), result, maker.input, _pixels(maker.input, steps[0]))
+    return Program(tuple(steps), result, maker.input)
 
 
 class _Maker:
@@ -399,15 +398,6 @@ def _unsigned(coding: Limits | Rounding | None) -> Limits:
     """The same limits for numbers that were turned already."""
     assert isinstance(coding, Limits)
     return replace(coding, signs=None)
-
-
-def _pixels(layer: Input, start: Step) -> Pixels | None:
-    """What makes bytes for the start of an input that is normalised."""
-    assert isinstance(start, Start)
-    if not layer.is_normalised:
-        return None
-    channels = start.source[-1]  # of images that are flat, all of their numbers
-    return Pixels(start.source, *(np.resize(values, channels) for values in (layer.mean, layer.std)))
 
 
 def _through_window(start: Start, layer: Conv2d, product: Product) -> tuple[Start, Product]:

@@ -17,7 +17,6 @@ __all__ = [
     "Epilogue",
     "Limits",
     "Numbers",
-    "Pixels",
     "Plus",
     "Pool",
     "Product",
@@ -116,18 +115,6 @@ class Epilogue:
         return [value for value in (self.codes, self.numbers) if value is not None]
 
 
-@dataclass(frozen=True, eq=False)
-class Pixels:
-    """Turn an input that is normalised into bytes: (x·std + mean)·255 in float32, rounded.
-
-    shape: of images, as the program sees them. mean, std: float32 [channels].
-    """
-
-    shape: tuple[int, ...]
-    mean: np.ndarray
-    std: np.ndarray
-
-
 @dataclass(frozen=True)
 class Start:
     """Pack the input into planes.
@@ -213,12 +200,8 @@ Step = Start | Product | Pool | Reduce
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """What computes a layer: steps in order, and what the last of them leaves for it.
-
-    pixels: what comes before the first step, if the input is normalised.
-    """
+    """What computes a layer: steps in order, and what the last of them leaves for it."""
 
     steps: Sequence[Step]
     output: Codes | Numbers
     input: Input = field(repr=False)
-    pixels: Pixels | None = None
